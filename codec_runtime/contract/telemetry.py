@@ -1,0 +1,73 @@
+"""Telemetry from a site to the xApp: a stream of tagged events, each with a sequence number."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+DeviceClass = Literal["mobile", "drone", "car", "fixed"]
+
+
+class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capability"):
+    """What a user's device can run and what it is.
+
+    Attributes:
+        group: the user group that shares content and updates, e.g. the device class.
+        decoders: decoder families the device can run, best first.
+        compute_gflops: sustained compute of the device, GFLOP/s.
+        battery: 0..1, None on mains.
+    """
+
+    user: str
+    time_ns: int
+    device_class: DeviceClass
+    group: str
+    decoders: list[str]
+    compute_gflops: float
+    battery: float | None = None
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
+    """Measured quality of one transmission (pilots: the sender knows the original).
+
+    Attributes:
+        snr_db: effective SNR at the decoder for this transmission, dB.
+        psnr_db, ms_ssim: of the restored picture.
+        latency_ms: encode + decode at the runtime.
+    """
+
+    user: str
+    time_ns: int
+    prefix: int
+    decoder: str
+    decoder_version: int
+    snr_db: float
+    psnr_db: float
+    ms_ssim: float
+    latency_ms: float
+
+
+class TrainingReport(msgspec.Struct, frozen=True, kw_only=True, tag="training"):
+    """State of a training job at the site.
+
+    Attributes:
+        state: a job ends as ``succeeded`` or ``failed``.
+        heldout_gain_db: PSNR of the candidate minus PSNR of its parent on held-out pictures of the group.
+        detail: one line for people: progress or the reason of a failure.
+    """
+
+    job: str
+    time_ns: int
+    state: Literal["queued", "running", "succeeded", "failed"]
+    progress: float = 0.0
+    heldout_gain_db: float | None = None
+    detail: str = ""
+
+
+class TelemetryEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Envelope on the stream: ``seq`` counts from 1 within one runtime ``instance``."""
+
+    instance: str
+    seq: int
+    report: CapabilityReport | QualityReport | TrainingReport

@@ -1,0 +1,94 @@
+"""`semcom train codec`: anchor stage, then each further decoder against the frozen encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
+from codec_runtime.codecs.linear import fit_patch_pca
+from codec_runtime.training.data import CropSampler, data_hash, list_images, load_image
+from codec_runtime.training.recipe import Progress, TrainConfig, fit
+
+
+def train_codec(
+    folders: Sequence[Path],
+    out: Path,
+    config: TrainConfig,
+    model: JsccConfig,
+    *,
+    anchor_minutes: float,
+    decoder_minutes: float,
+) -> None:
+    """Train encoder + attention decoder, freeze the encoder, train the convolutional decoder.
+
+    Writes ``encoder.safetensors``, ``attention.safetensors``, ``conv.safetensors`` (fp32, EMA weights),
+    ``pca.safetensors`` and ``provenance.json`` (config, seed, data hash, command) into ``out``. A stage
+    whose weights are complete in ``out`` is skipped, so an interrupted run resumes at its stage.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(config.seed)
+    paths = list_images(folders)
+    images = [load_image(path) for path in tqdm(paths, desc="pictures", unit="img")]
+    pca = fit_patch_pca(
+        [image.float() / 255.0 for image in images], components=4 * model.latent_channels
+    )
+    save_file(
+        {"mean": pca.mean, "components": pca.components.contiguous(), "variances": pca.variances},
+        out / "pca.safetensors",
+    )
+    sampler = CropSampler(images, config.crop, config.seed)
+    encoder, attention, conv = JsccEncoder(model), AttentionDecoder(model), ConvDecoder(model)
+    for module in (encoder, attention, conv):
+        module.start_from_pca(pca)
+    stages_done: list[dict[str, str]] = []
+    record = {
+        "train": asdict(config),
+        "model": model.as_dict(),
+        "pictures": len(paths),
+        "data_sha256": data_hash(paths),
+        "folders": [folder.name for folder in folders],
+        "anchor_minutes": anchor_minutes,
+        "decoder_minutes": decoder_minutes,
+        "stages": stages_done,
+    }
+    stages = (
+        ("anchor", attention, "attention", True, anchor_minutes),
+        ("decoder", conv, "conv", False, decoder_minutes),
+    )
+    for stage, decoder, name, train_encoder, minutes in stages:
+        done = out / f"{name}.safetensors"
+        if done.exists():
+            encoder.load_state_dict(load_file(out / "encoder.safetensors"))
+            continue
+        partial = out / f"{name}.partial.safetensors"
+        with tqdm(total=100, desc=f"{stage} ({name})", unit="%") as bar:
+
+            def show(progress: Progress, bar: tqdm = bar) -> None:
+                bar.n = round(100 * progress.fraction, 1)
+                bar.set_postfix_str(f"step {progress.step} PSNR {progress.psnr_db:.2f} dB")
+
+            last = None
+            for encoder_state, decoder_state in fit(
+                encoder, decoder, sampler, replace(config, minutes=minutes),
+                train_encoder=train_encoder, on_step=show,
+            ):
+                last = (encoder_state, decoder_state)
+                if train_encoder:
+                    save_file(encoder_state, out / "encoder.partial.safetensors")
+                save_file(decoder_state, partial)
+        assert last is not None
+        if train_encoder:
+            encoder.load_state_dict(last[0])
+            save_file(last[0], out / "encoder.safetensors")
+        save_file(last[1], done)
+        partial.unlink(missing_ok=True)
+        stages_done.append({"stage": stage, "decoder": name})
+        (out / "provenance.json").write_text(json.dumps(record, indent=2))
+    (out / "encoder.partial.safetensors").unlink(missing_ok=True)
