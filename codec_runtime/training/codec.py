@@ -25,12 +25,16 @@ def train_codec(
     *,
     anchor_minutes: float,
     decoder_minutes: float,
+    initial: Path | None = None,
 ) -> None:
     """Train encoder + attention decoder, freeze the encoder, train the convolutional decoder.
 
     Writes ``encoder.safetensors``, ``attention.safetensors``, ``conv.safetensors`` (fp32, EMA weights),
     ``pca.safetensors`` and ``provenance.json`` (config, seed, data hash, command) into ``out``. A stage
     whose weights are complete in ``out`` is skipped, so an interrupted run resumes at its stage.
+
+    Args:
+        initial: folder of an earlier run to continue from in place of the PCA start; its provenance is kept.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
@@ -47,6 +51,13 @@ def train_codec(
     encoder, attention, conv = JsccEncoder(model), AttentionDecoder(model), ConvDecoder(model)
     for module in (encoder, attention, conv):
         module.start_from_pca(pca)
+    earlier: dict[str, object] | None = None
+    if initial is not None:
+        earlier = json.loads((initial / "provenance.json").read_text())
+        for name, module in (("encoder", encoder), ("attention", attention), ("conv", conv)):
+            weights = initial / f"{name}.safetensors"
+            if weights.exists():
+                module.load_state_dict(load_file(weights))
     stages_done: list[dict[str, str]] = []
     record = {
         "train": asdict(config),
@@ -57,6 +68,7 @@ def train_codec(
         "anchor_minutes": anchor_minutes,
         "decoder_minutes": decoder_minutes,
         "stages": stages_done,
+        "initial": earlier,
     }
     stages = (
         ("anchor", attention, "attention", True, anchor_minutes),

@@ -1,0 +1,41 @@
+"""Multiply-accumulates of a codec network, counted by running it once with hooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from codec_runtime.codecs.gdn import GDN
+
+
+def macs(module: nn.Module, *inputs: Tensor) -> int:
+    """MACs of one forward pass: convolutions, transposed convolutions, linear layers and GDN.
+
+    Element-wise work (PReLU, gates) is not counted, as is usual.
+    """
+    total = 0
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d):
+            kernel = layer.kernel_size[0] * layer.kernel_size[1]
+            total += output.numel() * kernel * layer.in_channels // layer.groups
+        elif isinstance(layer, nn.ConvTranspose2d):
+            kernel = layer.kernel_size[0] * layer.kernel_size[1]
+            positions = output.numel() // (layer.stride[0] * layer.stride[1])
+            total += positions * kernel * layer.in_channels // layer.groups
+        elif isinstance(layer, nn.Linear):
+            total += output.numel() * layer.in_features
+        elif isinstance(layer, GDN):
+            total += output.numel() * output.shape[1]
+
+    handles = [layer.register_forward_hook(count) for layer in module.modules()]
+    try:
+        with torch.inference_mode():
+            module(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
