@@ -1,0 +1,179 @@
+"""KPM definitions for a subscription, and indications as an E2 node would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xapp.ric.aper import AperWriter, E2EncodeError, encode_real, length_determinant, open_octets
+from xapp.ric.kpm.measurements import MeasurementList
+from xapp.ric.kpm.model import Value
+
+_NTP_UNIX_OFFSET_S = 2_208_988_800
+_MAX_UINT32 = 0xFFFFFFFF
+_STYLE_CELL, _STYLE_ALL_USERS, _STYLE_LISTED_USERS = 1, 4, 5
+
+DEFAULT_GUAMI = bytes.fromhex("00f110010040")
+"""PLMN 001/01, AMF region 1, set 1, pointer 0: PLMN octets, then 8 + 10 + 6 bits."""
+
+
+def _period(name: str, milliseconds: int) -> int:
+    if not 1 <= milliseconds <= _MAX_UINT32:
+        raise E2EncodeError(f"{name} of {milliseconds} ms: 1..{_MAX_UINT32} are legal")
+    return milliseconds - 1
+
+
+def encode_event_trigger(period_ms: int) -> bytes:
+    """EventTriggerDefinition format 1: report every ``period_ms`` milliseconds."""
+    return AperWriter().bits(0, 3).sized_uint(_period("reporting period", period_ms), 2, 4).done()
+
+
+def _write_subscription_info(
+    writer: AperWriter, measurements: MeasurementList, granularity_ms: int
+) -> AperWriter:
+    """ActionDefinition format 1, without a cell."""
+    writer.bits(0, 2).octets(measurements.encoded)
+    return writer.sized_uint(_period("granularity period", granularity_ms), 2, 4)
+
+
+def _write_gnb_ue_id(writer: AperWriter, amf_ue_ngap_id: int, guami: bytes) -> None:
+    """UEID of a gNB: alternative 0, no optional part."""
+    writer.bits(0, 10).sized_uint(amf_ue_ngap_id, 3, 5).bits(0, 1).octets(guami)
+
+
+def encode_action_definition(
+    measurements: Sequence[str],
+    granularity_ms: int,
+    *,
+    style: int = _STYLE_ALL_USERS,
+    ues: Sequence[int] = (),
+    guami: bytes = DEFAULT_GUAMI,
+) -> bytes:
+    """ActionDefinition (layout of v2.03 and newer) that asks for ``measurements`` without labels.
+
+    Args:
+        granularity_ms: 1..4294967295.
+        style: 1 cell-level (format 1); 4 every user (format 4, condition "uplink RSRP below 1000", which all
+            meet); 5 the users in ``ues`` (format 5).
+        ues: AMF-UE-NGAP-IDs for style 5, two or more.
+        guami: 6 octets, PLMN then AMF region, set, pointer; for style 5.
+
+    Raises:
+        E2EncodeError: a value is out of range.
+    """
+    names = MeasurementList(measurements)
+    writer = AperWriter().bits(0, 1).unbounded_int(style)
+    if style == _STYLE_CELL:
+        return _write_subscription_info(writer.bits(0, 3), names, granularity_ms).done()
+    inner = AperWriter().bits(0, 1)
+    if style == _STYLE_ALL_USERS:
+        # One condition; testType ul-rSRP is extension alternative 0, its only value in an open type.
+        inner.uint(0, 2).bits(0, 2).bits(0b11, 2).bits(1, 1).bits(0, 7).octets(b"\x01\x00")
+        inner.bits(2, 4).bits(0, 4).unbounded_int(1000)
+        index = 0
+    elif style == _STYLE_LISTED_USERS:
+        if not 2 <= len(ues) <= 65535:
+            raise E2EncodeError(f"{len(ues)} users for style 5: 2..65535 are legal")
+        inner.uint(len(ues) - 2, 2)
+        for ue in ues:
+            inner.bits(0, 1)
+            _write_gnb_ue_id(inner, ue, guami)
+        index = 1
+    else:
+        raise E2EncodeError(f"report style {style}: 1, 4 and 5 are offered")
+    content = _write_subscription_info(inner, names, granularity_ms).done()
+    return writer.bits(1, 1).bits(index, 7).octets(open_octets(content)).done()
+
+
+def encode_indication_header(timestamp: float, *, sender_name: str = "", stamp_bytes: int = 8) -> bytes:
+    """Indication header format 1.
+
+    Args:
+        timestamp: Unix seconds.
+        sender_name: at most 400 ASCII characters, left out when empty.
+        stamp_bytes: 8 (v3.00 and newer) or 4 (before).
+    """
+    ticks = round((timestamp + _NTP_UNIX_OFFSET_S) * (1 << 32)) & ((1 << 64) - 1)
+    stamp = ticks.to_bytes(8, "big")[:stamp_bytes]
+    if not sender_name:
+        return b"\0" + stamp
+    raw = sender_name.encode("ascii", "replace")
+    if len(raw) > 400:
+        raise E2EncodeError(f"sender name of {len(raw)} characters: at most 400 are legal")
+    return AperWriter().bits(0b0000100, 7).octets(stamp).bits(0, 1).uint(len(raw), 2).octets(raw).done()
+
+
+def _encode_value(value: Value, writer: AperWriter) -> None:
+    if value is None:
+        writer.bits(0b010, 3)
+    elif isinstance(value, int):
+        writer.bits(0, 3).sized_uint(value, 2, 4)
+    else:
+        raw = encode_real(value)
+        writer.bits(0b001, 3).octets(length_determinant(len(raw)) + raw)
+
+
+def _encode_record(values: Sequence[Value]) -> bytes:
+    """MeasurementRecord from a byte boundary, padded to one (what follows it is aligned)."""
+    if None not in values:
+        # Every value ends at a byte boundary: no bit arithmetic.
+        parts = [length_determinant(len(values))]
+        for value in values:
+            if isinstance(value, int):
+                if not 0 <= value <= _MAX_UINT32:
+                    raise E2EncodeError(f"integer value {value}: 0..{_MAX_UINT32} are legal, send a float")
+                octets = max((value.bit_length() + 7) >> 3, 1)
+                parts.append(bytes(((octets - 1) << 3,)) + value.to_bytes(octets, "big"))
+            elif value is not None:
+                raw = encode_real(value)
+                parts.append(bytes((0x20, len(raw))) + raw)
+        return b"".join(parts)
+    writer = AperWriter().octets(length_determinant(len(values)))
+    for value in values:
+        _encode_value(value, writer)
+    return writer.done()
+
+
+def encode_indication_message(
+    reports: Sequence[tuple[int, Sequence[Value]]],
+    measurements: MeasurementList,
+    *,
+    granularity_ms: int,
+    guami: bytes = DEFAULT_GUAMI,
+) -> bytes:
+    """Indication message format 3: one granularity period for each user.
+
+    Args:
+        reports: (AMF-UE-NGAP-ID, values in the order of ``measurements``); 1..65535 of them.
+        measurements: encoded once and repeated for each user, as RANs do.
+        guami: 6 octets, PLMN then AMF region, set, pointer.
+
+    Raises:
+        E2EncodeError: no user, a value out of range, or a wrong number of values.
+    """
+    if not 1 <= len(reports) <= 65535:
+        raise E2EncodeError(f"{len(reports)} users: 1..65535 are legal")
+    if len(guami) != 6:
+        raise E2EncodeError(f"GUAMI of {len(guami)} octets: 6 are needed")
+    period = AperWriter().sized_uint(_period("granularity period", granularity_ms), 2, 4).done()
+    tail = measurements.encoded + period
+    # GUAMI's extension bit; then format 1 with list and period present, one MeasurementDataItem.
+    middle = b"\0" + guami + b"\x60\0\0\0"
+    parts = [b"\0", (len(reports) - 1).to_bytes(2, "big")]
+    for identifier, values in reports:
+        if len(values) != len(measurements.names):
+            raise E2EncodeError(
+                f"{len(values)} values of user {identifier} for {len(measurements.names)} names"
+            )
+        octets = max((identifier.bit_length() + 7) >> 3, 1)
+        if identifier < 0 or octets > 5:
+            raise E2EncodeError(f"AMF-UE-NGAP-ID {identifier}: 0..{(1 << 40) - 1} are legal")
+        parts += [
+            # 11 zero bits (no extension, UEID alternative 0, no optional part), 3 bits of length.
+            bytes((0, (octets - 1) << 2)),
+            identifier.to_bytes(octets, "big"),
+            middle,
+            _encode_record(values),
+            tail,
+        ]
+    # IndicationMessage: format 3 is extension alternative 0, in an open type.
+    return b"\x40\0" + open_octets(b"".join(parts))
