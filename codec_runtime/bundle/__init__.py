@@ -1,0 +1,6 @@
+"""What a set of weights is on disk and how a site comes to trust one.
+
+Belongs here: writing and strictly reading bundle directories (:mod:`.store`), the inbox that the xApp
+puts TUF files into (:mod:`.inbox`) and their verification (:mod:`.trust`). Does not: serving (which bundle
+answers a request), signing (the xApp's part), or the manifest itself (:mod:`codec_runtime.contract.bundle`).
+"""

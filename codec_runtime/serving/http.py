@@ -1,0 +1,73 @@
+"""What all routes share: bounded bodies, MessagePack in and out, JSON errors."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from codec_runtime.contract.paths import MESSAGEPACK
+from codec_runtime.serving.runtime import Runtime
+
+BodyT = TypeVar("BodyT")
+RETRY_AFTER_S = 1
+
+
+class BadBodyError(ValueError):
+    """The body does not decode to the message of this endpoint (HTTP 400)."""
+
+
+class BodyTooLargeError(ValueError):
+    """The body exceeds its limit (HTTP 413)."""
+
+
+def runtime_of(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def error(status: int, message: str, **headers: str) -> Response:
+    """``{"error": message}``, the error body of the Open Inference Protocol."""
+    return JSONResponse({"error": message}, status, headers)
+
+
+def messagepack(message: Any, status: int = 200) -> Response:
+    return Response(msgspec.msgpack.encode(message), status, media_type=MESSAGEPACK)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        BodyTooLargeError: longer than ``limit`` bytes; no more than that is kept in memory.
+        BadBodyError: it is compressed.
+    """
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        raise BadBodyError(f"content-encoding {encoding} is not supported; send the body as it is")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise BodyTooLargeError(f"body of {announced} bytes; at most {limit} are accepted")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise BodyTooLargeError(f"body of more than {limit} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def read_message(request: Request, kind: type[BodyT]) -> BodyT:
+    """The body as one MessagePack message of type ``kind``.
+
+    Raises:
+        BadBodyError, BodyTooLargeError.
+    """
+    body = await read_body(request, runtime_of(request).settings.max_request_bytes)
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as cause:
+        raise BadBodyError(f"{request.url.path}: body is not its MessagePack message: {cause}") from cause

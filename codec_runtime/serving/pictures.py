@@ -1,0 +1,57 @@
+"""Recently encoded pictures of each user, bounded; what site training learns from. They never leave."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Picture = npt.NDArray[np.uint8]
+
+
+class PictureBuffer:
+    """Newest pictures by user; used from one thread.
+
+    Args:
+        per_user: pictures kept of one user.
+        max_bytes: bound over all users; beyond it the user holding most bytes loses its oldest picture.
+    """
+
+    def __init__(self, per_user: int, max_bytes: int) -> None:
+        self._per_user = per_user
+        self._max_bytes = max_bytes
+        self._pictures: dict[str, deque[Picture]] = {}
+        self._bytes_of: dict[str, int] = {}
+        self.total_bytes = 0
+
+    def __len__(self) -> int:
+        return sum(len(kept) for kept in self._pictures.values())
+
+    def add(self, user: str, images: npt.NDArray[Any]) -> None:
+        """Keep copies of ``images``, (B, 3, H, W) uint8. A picture above the whole bound is left out."""
+        for image in images:
+            if image.nbytes > self._max_bytes:
+                continue
+            kept = self._pictures.setdefault(user, deque())
+            kept.append(np.array(image, dtype=np.uint8))
+            self._count(user, image.nbytes)
+            if len(kept) > self._per_user:
+                self._drop_oldest(user)
+            while self.total_bytes > self._max_bytes:
+                self._drop_oldest(max(self._bytes_of, key=self._bytes_of.__getitem__))
+
+    def recent(self, users: Iterable[str]) -> list[tuple[str, Picture]]:
+        """(user, picture) of the users named, oldest first within a user; unknown users give none."""
+        return [(user, picture) for user in dict.fromkeys(users) for picture in self._pictures.get(user, ())]
+
+    def _count(self, user: str, size: int) -> None:
+        self._bytes_of[user] = self._bytes_of.get(user, 0) + size
+        self.total_bytes += size
+
+    def _drop_oldest(self, user: str) -> None:
+        self._count(user, -self._pictures[user].popleft().nbytes)
+        if not self._pictures[user]:
+            del self._pictures[user], self._bytes_of[user]

@@ -1,0 +1,197 @@
+"""Which models serve, and how one set replaces another.
+
+Rules:
+
+1. ``Models`` is immutable. A request takes the current one once and uses it to its end.
+2. A set is *prepared* (verified, built, warmed up) outside; only then one assignment publishes it.
+3. A decoder enters only with the encoder it was trained against loaded: a mixed pair cannot be formed.
+4. An error while preparing leaves the published set as it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from torch import nn
+
+from codec_runtime.bundle.errors import BundleError, MixedPairError, VersionConflictError
+from codec_runtime.bundle.store import load_module, weights_sha256
+from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.serving.inference import decode, encode
+
+DEFAULT_DECODER = "attention"
+_WARM_UP_SIDE = 64
+
+
+class UnknownModelError(LookupError):
+    """A request names an encoder or decoder version that is not loaded; the message lists those that are."""
+
+
+class WarmUpError(BundleError):
+    """The module loads but does not compute finite pictures of the right shape."""
+
+
+@dataclass(frozen=True)
+class LoadedBundle:
+    """A served module with its manifest and the directory it came from."""
+
+    manifest: BundleManifest
+    module: nn.Module
+    directory: Path
+
+    @property
+    def sha256(self) -> str:
+        return weights_sha256(self.manifest)
+
+
+@dataclass(frozen=True)
+class Models:
+    """One consistent set: encoders by version, decoders by (family, version)."""
+
+    encoders: Mapping[int, LoadedBundle] = field(default_factory=dict)
+    decoders: Mapping[tuple[str, int], LoadedBundle] = field(default_factory=dict)
+
+    def encoder(self, version: int | None = None) -> LoadedBundle:
+        """The encoder of ``version``, the newest base one if None.
+
+        Raises:
+            UnknownModelError.
+        """
+        if version is None:
+            bases = [v for v, bundle in self.encoders.items() if bundle.manifest.parent is None]
+            version = max(bases, default=0)
+        if version not in self.encoders:
+            raise UnknownModelError(
+                f"unknown version {version} of the encoder; loaded are {sorted(self.encoders) or 'none'}"
+            )
+        return self.encoders[version]
+
+    def decoder(self, family: str, version: int | None = None) -> LoadedBundle:
+        """The decoder of ``family`` and ``version``, the newest base version if None.
+
+        Raises:
+            UnknownModelError.
+        """
+        versions = {v: b for (f, v), b in self.decoders.items() if f == family}
+        if not versions:
+            raise UnknownModelError(
+                f"unknown decoder {family!r}; loaded are {sorted({f for f, _ in self.decoders}) or 'none'}"
+            )
+        if version is None:
+            bases = [v for v, bundle in versions.items() if bundle.manifest.parent is None]
+            version = max(bases, default=max(versions))
+        if version not in versions:
+            raise UnknownModelError(
+                f"unknown version {version} of decoder {family}; loaded are {sorted(versions)}"
+            )
+        return versions[version]
+
+    def encoder_of(self, decoder: LoadedBundle) -> LoadedBundle:
+        """The loaded encoder that ``decoder`` was trained against.
+
+        Raises:
+            MixedPairError: it is not loaded.
+        """
+        for bundle in self.encoders.values():
+            if bundle.sha256 == decoder.manifest.encoder_sha256:
+                return bundle
+        manifest = decoder.manifest
+        raise MixedPairError(
+            f"mixed pair: decoder {manifest.name} version {manifest.version} was trained against "
+            f"encoder {manifest.encoder_sha256[:12]}..., which is not loaded"
+        )
+
+    def default_decoder(self) -> str:
+        """``attention`` if there is one, else the first family by name, "" if none is loaded."""
+        families = sorted({family for family, _ in self.decoders})
+        return DEFAULT_DECODER if DEFAULT_DECODER in families else next(iter(families), "")
+
+    def all(self) -> list[LoadedBundle]:
+        """Encoders, then decoders, each in order of version."""
+        encoders = [self.encoders[v] for v in sorted(self.encoders)]
+        return encoders + [self.decoders[key] for key in sorted(self.decoders)]
+
+
+class ModelRegistry:
+    """Holds the published :class:`Models`; readers take :attr:`models`, one writer at a time publishes."""
+
+    def __init__(self) -> None:
+        self._models = Models()
+        self._writer = threading.Lock()
+
+    @property
+    def models(self) -> Models:
+        return self._models
+
+    def prepare(self, directories: Iterable[Path]) -> list[LoadedBundle]:
+        """Verify, build and warm up the bundles of ``directories``; nothing is served yet.
+
+        Raises:
+            BundleError (with ``WarmUpError``).
+            MixedPairError: a decoder's encoder is neither loaded nor among them.
+            VersionConflictError: another bundle of that name and version is loaded.
+        """
+        bundles = [LoadedBundle(*load_module(directory), directory) for directory in directories]
+        models = _merged(self._models, bundles, frozenset())
+        for bundle in bundles:
+            _warm_up(bundle, models)
+        return bundles
+
+    def publish(
+        self, bundles: Iterable[LoadedBundle], retired: frozenset[tuple[str, int]] = frozenset()
+    ) -> float:
+        """Serve ``bundles`` from the next request on; returns the seconds the swap took.
+
+        Args:
+            retired: decoder (family, version) pairs that are dropped in the same swap.
+
+        Raises:
+            MixedPairError, VersionConflictError: nothing changes.
+        """
+        with self._writer:
+            models = _merged(self._models, bundles, retired)
+            started = time.perf_counter()
+            self._models = models
+            return time.perf_counter() - started
+
+
+def _merged(models: Models, bundles: Iterable[LoadedBundle], retired: frozenset[tuple[str, int]]) -> Models:
+    encoders = dict(models.encoders)
+    decoders = {key: bundle for key, bundle in models.decoders.items() if key not in retired}
+    for bundle in bundles:
+        manifest = bundle.manifest
+        if manifest.kind == "encoder":
+            known = encoders.setdefault(manifest.version, bundle)
+        elif manifest.kind == "decoder":
+            known = decoders.setdefault((manifest.name, manifest.version), bundle)
+        else:
+            raise BundleError(f"{bundle.directory}: a bundle of kind {manifest.kind} is not served here")
+        if known.sha256 != bundle.sha256:
+            raise VersionConflictError(
+                f"{manifest.kind} {manifest.name} version {manifest.version} is loaded with other weights"
+            )
+    merged = Models(MappingProxyType(encoders), MappingProxyType(decoders))
+    for decoder in decoders.values():
+        merged.encoder_of(decoder)
+    return merged
+
+
+def _warm_up(bundle: LoadedBundle, models: Models) -> None:
+    """One small picture through the new module; first calls also compile and allocate."""
+    encoder = bundle if bundle.manifest.kind == "encoder" else models.encoder_of(bundle)
+    picture = np.full((1, 3, _WARM_UP_SIDE, _WARM_UP_SIDE), 96, np.uint8)
+    snr, prefix = np.array([7.0], np.float32), np.array([4], np.int32)
+    try:
+        symbols = encode(encoder.module, picture, snr, prefix)
+        if not np.isfinite(symbols).all():
+            raise WarmUpError(f"{bundle.directory}: the encoder gives symbols that are not finite")
+        if bundle.manifest.kind == "decoder":
+            decode(bundle.module, symbols, snr, prefix, _WARM_UP_SIDE, _WARM_UP_SIDE)
+    except (RuntimeError, ValueError, FloatingPointError) as error:
+        raise WarmUpError(f"{bundle.directory}: warm-up failed: {error}") from error

@@ -1,0 +1,119 @@
+"""Settings of the runtime process (environment prefix ``SEMCOM_RUNTIME``)."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from codec_runtime.contract.settings import SettingsError
+
+ENV_PREFIX = "SEMCOM_RUNTIME"
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an operator can set; every field has a default that works on a laptop.
+
+    Attributes:
+        host, port: listening address; off loopback mTLS is required (see ``tls_cert``).
+        site: site name in status and metrics.
+        state_dir: inbox, installed bundles, TUF metadata and job directories; kept across restarts.
+        weights_dir: shipped bundles, "" for those of the package.
+        trusted_root: path of the pinned TUF ``root.json``; read when first needed. "" refuses updates.
+        torch_threads: intra-op threads of the inference worker.
+        inference_nice: niceness added to the inference thread, so that control traffic goes first.
+        max_queue: inference requests waiting or running; more are answered 503.
+        max_batch: pictures a request; max_pixels: pixels a picture.
+        max_request_bytes: body size limit of any request.
+        telemetry_buffer: events kept for readers that reconnect; telemetry_idle_s: a stream without events
+            for this long is closed.
+        pictures_per_user, pictures_max_bytes: recently encoded pictures kept for site training.
+        training_nice: niceness of the training process; 19 takes only what nobody else wants.
+        training_queue: jobs waiting; training_min_pictures: fewer fail a job at once.
+        inbox_max_file_bytes, inbox_max_files: bounds of the TUF inbox.
+        max_versions: decoder versions kept loaded in a family (base versions and versions in force stay).
+        tls_cert, tls_key, client_ca: PEM paths; all three make the whole port mTLS.
+        allow_insecure: listen off loopback without mTLS (a closed testbed network); logged as a warning.
+        drain_s: how long SIGTERM waits for requests in flight.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8480
+    site: str = "site-1"
+    state_dir: str = "semcom-runtime"
+    weights_dir: str = ""
+    trusted_root: str = ""
+    torch_threads: Positive = 1
+    inference_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 2
+    max_queue: Positive = 64
+    max_batch: Positive = 32
+    max_pixels: Positive = 4_194_304
+    max_request_bytes: Positive = 64 << 20
+    telemetry_buffer: Positive = 16384
+    telemetry_idle_s: Seconds = 20.0
+    pictures_per_user: Positive = 24
+    pictures_max_bytes: Positive = 128 << 20
+    training_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 19
+    training_queue: Positive = 4
+    training_min_pictures: Positive = 4
+    inbox_max_file_bytes: Positive = 64 << 20
+    inbox_max_files: Positive = 256
+    max_versions: Positive = 8
+    tls_cert: str = ""
+    tls_key: str = ""
+    client_ca: str = ""
+    allow_insecure: bool = False
+    drain_s: Seconds = 5.0
+    log_level: str = "INFO"
+
+
+def shipped_weights(settings: RuntimeSettings) -> Path:
+    """Directory of the shipped bundles."""
+    if settings.weights_dir:
+        return Path(settings.weights_dir)
+    return Path(__file__).resolve().parent.parent / "weights"
+
+
+def uses_mtls(settings: RuntimeSettings) -> bool:
+    """True if certificate, key and client CA are all set.
+
+    Raises:
+        SettingsError: only some of them are set.
+    """
+    given = [bool(settings.tls_cert), bool(settings.tls_key), bool(settings.client_ca)]
+    if any(given) and not all(given):
+        raise SettingsError("tls_cert, tls_key and client_ca must be set together (mutual TLS) or not at all")
+    return all(given)
+
+
+def check_exposure(settings: RuntimeSettings) -> bool:
+    """Refuse to offer state-changing endpoints to a network without client authentication.
+
+    Returns:
+        True if the process will listen off loopback without mTLS (the caller logs a warning).
+
+    Raises:
+        SettingsError: off loopback, no mTLS and not ``allow_insecure``.
+    """
+    if uses_mtls(settings) or _is_loopback(settings.host):
+        return False
+    if settings.allow_insecure:
+        return True
+    raise SettingsError(
+        f"host {settings.host} is not loopback: set tls_cert, tls_key and client_ca, or allow_insecure=true "
+        "on a closed testbed network"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

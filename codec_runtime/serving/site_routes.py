@@ -1,0 +1,134 @@
+"""``/semcom/v1``: directives, telemetry, inbox, activations, training jobs (MessagePack)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
+from codec_runtime.bundle.inbox import Area
+from codec_runtime.contract import paths
+from codec_runtime.contract.directives import DirectiveBatch
+from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
+from codec_runtime.contract.updates import ActivationRequest, InboxListing, TrainingJob
+from codec_runtime.serving.http import (
+    RETRY_AFTER_S,
+    BadBodyError,
+    error,
+    messagepack,
+    read_body,
+    read_message,
+    runtime_of,
+)
+from codec_runtime.serving.registry import UnknownModelError
+from codec_runtime.serving.training_jobs import JobError, JobQueueFullError
+
+
+async def post_directives(request: Request) -> Response:
+    return messagepack(runtime_of(request).apply(await read_message(request, DirectiveBatch)))
+
+
+async def get_site(request: Request) -> Response:
+    return messagepack(runtime_of(request).status())
+
+
+async def post_telemetry(request: Request) -> Response:
+    runtime = runtime_of(request)
+    for report in await read_message(request, list[CapabilityReport | QualityReport]):
+        runtime.publish(report)
+    return Response(status_code=204)
+
+
+async def get_telemetry(request: Request) -> Response:
+    runtime = runtime_of(request)
+    text = request.query_params.get("after", "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise BadBodyError(f"after: a sequence number is needed, got {text[:40]!r}")
+    stream = runtime.telemetry.read(int(text), runtime.settings.telemetry_idle_s)
+    return StreamingResponse(stream, media_type=paths.MESSAGEPACK)
+
+
+async def put_metadata(request: Request) -> Response:
+    return await _put(request, "metadata")
+
+
+async def put_target(request: Request) -> Response:
+    return await _put(request, "targets")
+
+
+async def _put(request: Request, area: Area) -> Response:
+    runtime = runtime_of(request)
+    name = request.path_params["name"]
+    limit = runtime.settings.inbox_max_file_bytes
+    outcome = "refused"
+    try:
+        body = await read_body(request, limit)
+        await asyncio.to_thread(runtime.inbox.put, area, name, body)
+        outcome = "stored"
+    except UnsafePathError as cause:
+        return error(400, str(cause))
+    except FileTooLargeError as cause:
+        return error(413, str(cause))
+    except (InboxFullError, OSError) as cause:
+        return error(507, str(cause))
+    finally:
+        runtime.metrics.inbox_files.labels(outcome).inc()
+    return Response(status_code=204)
+
+
+async def get_inbox(request: Request) -> Response:
+    digests = await asyncio.to_thread(runtime_of(request).target_digests)
+    return messagepack(InboxListing(targets=digests))
+
+
+async def post_activation(request: Request) -> Response:
+    return messagepack(await runtime_of(request).activate(await read_message(request, ActivationRequest)))
+
+
+async def post_training_job(request: Request) -> Response:
+    runtime = runtime_of(request)
+    job = await read_message(request, TrainingJob)
+    models = runtime.models
+    try:
+        parent = models.decoder(job.decoder, job.parent_version)
+        report = runtime.jobs.submit(
+            job, parent, models.encoder_of(parent), runtime.pictures.recent(job.users)
+        )
+    except (JobError, UnknownModelError) as cause:
+        return error(400, str(cause))
+    except JobQueueFullError as cause:
+        return error(503, str(cause), **{"Retry-After": str(RETRY_AFTER_S)})
+    return messagepack(report, 202)
+
+
+async def get_training_job(request: Request) -> Response:
+    report = runtime_of(request).jobs.report(request.path_params["job"])
+    return error(404, "no such training job") if report is None else messagepack(report)
+
+
+async def get_candidate(request: Request) -> Response:
+    path = runtime_of(request).jobs.candidate_file(request.path_params["job"], request.path_params["file"])
+    if path is None:
+        return error(404, "no candidate of that job, or no such file in it")
+    return Response(await asyncio.to_thread(path.read_bytes), media_type="application/octet-stream")
+
+
+def site_routes() -> list[Route]:
+    """Routes below ``/semcom/v1``."""
+    job = f"{paths.TRAINING_JOBS}/{{job}}"
+    return [
+        Route(paths.DIRECTIVES, post_directives, methods=["POST"]),
+        Route(paths.SITE, get_site, methods=["GET"]),
+        Route(paths.TELEMETRY, post_telemetry, methods=["POST"]),
+        Route(paths.TELEMETRY, get_telemetry, methods=["GET"]),
+        Route(paths.INBOX, get_inbox, methods=["GET"]),
+        Route(f"{paths.INBOX}/metadata/{{name:path}}", put_metadata, methods=["PUT"]),
+        Route(f"{paths.INBOX}/targets/{{name:path}}", put_target, methods=["PUT"]),
+        Route(paths.ACTIVATIONS, post_activation, methods=["POST"]),
+        Route(paths.TRAINING_JOBS, post_training_job, methods=["POST"]),
+        Route(job, get_training_job, methods=["GET"]),
+        Route(f"{job}/candidate/{{file}}", get_candidate, methods=["GET"]),
+    ]

@@ -1,0 +1,280 @@
+"""Site training: one low-priority subprocess at a time, a bounded queue, reports on the telemetry stream.
+
+A job goes ``queued -> running -> succeeded | failed``; the last two are final. Submitting an id again
+answers with the state it is in. A job directory holds ``job.msgpack``, ``pictures.safetensors``, copies of
+the ``parent`` and ``encoder`` bundles, later ``candidate/`` and ``report.msgpack``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shutil
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import torch
+from safetensors.torch import save as save_safetensors
+
+from codec_runtime.bundle.store import write_atomic
+from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
+from codec_runtime.contract.telemetry import TrainingReport
+from codec_runtime.contract.updates import TrainingJob
+from codec_runtime.serving.pictures import Picture
+from codec_runtime.serving.registry import LoadedBundle
+from codec_runtime.training.job_files import JOB_FILE, PICTURES_FILE, Progress
+
+logger = logging.getLogger(__name__)
+
+MAX_BUDGET_S = 6 * 3600.0
+_START_UP_S = 60.0
+_KEPT_JOBS = 32
+_REPORT_FILE = "report.msgpack"
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_PROGRESS_STEP = 0.1
+
+
+class JobQueueFullError(RuntimeError):
+    """The bounded queue of training jobs is full; try again later."""
+
+
+class JobError(ValueError):
+    """The job itself is malformed; the message says which field."""
+
+
+class TrainingJobs:
+    """Runs training jobs below ``directory``; used from one event loop.
+
+    Args:
+        publish: called with each report (queued, running, succeeded, failed).
+        queue_limit: jobs that may wait.
+        minimum_pictures: a job with fewer fails at once.
+        nice: niceness of the subprocess.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        publish: Callable[[TrainingReport], None],
+        *,
+        queue_limit: int,
+        minimum_pictures: int,
+        nice: int = 19,
+    ) -> None:
+        self._directory = directory
+        self._publish = publish
+        self._queue_limit = queue_limit
+        self._minimum_pictures = minimum_pictures
+        self._nice = nice
+        self._reports: OrderedDict[str, TrainingReport] = OrderedDict()
+        self._waiting: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+        directory.mkdir(parents=True, exist_ok=True)
+        self._recover()
+
+    def report(self, job: str) -> TrainingReport | None:
+        """Newest report of a job, None if it is unknown."""
+        return self._reports.get(job)
+
+    def candidate_file(self, job: str, name: str) -> Path | None:
+        """Path of a file of a succeeded job's candidate bundle, None if there is none."""
+        report = self._reports.get(job)
+        if report is None or report.state != "succeeded" or name not in (MANIFEST_FILE, WEIGHTS_FILE):
+            return None
+        return self._directory / job / "candidate" / name
+
+    def submit(
+        self,
+        job: TrainingJob,
+        parent: LoadedBundle,
+        encoder: LoadedBundle,
+        pictures: list[tuple[str, Picture]],
+    ) -> TrainingReport:
+        """Queue a job and return its report; harmless if the job is known.
+
+        Raises:
+            JobError: job id, budget or versions out of range.
+            JobQueueFullError.
+        """
+        check_job(job)
+        if job.job in self._reports:
+            return self._reports[job.job]
+        if len(self._waiting) >= self._queue_limit:
+            raise JobQueueFullError(f"{len(self._waiting)} training jobs are waiting already")
+        usable = [(user, p) for user, p in pictures if min(p.shape[1:]) >= 32]
+        if len(usable) < self._minimum_pictures:
+            return self._set(
+                job.job, "failed",
+                detail=f"{len(usable)} recent pictures of these users, {self._minimum_pictures} are needed",
+            )
+        self._waiting.add(job.job)
+        report = self._set(job.job, "queued", detail=f"{len(usable)} pictures")
+        task = asyncio.get_running_loop().create_task(self._run(job, parent, encoder, usable))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return report
+
+    async def close(self) -> None:
+        """Stop what runs; the jobs count as failed."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _run(
+        self,
+        job: TrainingJob,
+        parent: LoadedBundle,
+        encoder: LoadedBundle,
+        pictures: list[tuple[str, Picture]],
+    ) -> None:
+        try:
+            async with self._one_at_a_time:
+                self._waiting.discard(job.job)
+                directory = self._directory / job.job
+                await asyncio.to_thread(write_job, directory, job, parent, encoder, pictures)
+                self._set(job.job, "running", detail="starting")
+                done = await self._supervise(job, directory)
+                gain = done.heldout_gain_db
+                self._set(job.job, "succeeded", progress=1.0, heldout_gain_db=gain, detail=done.detail)
+        except asyncio.CancelledError:
+            self._set(job.job, "failed", detail="the runtime is shutting down")
+            raise
+        except Exception as error:  # a job must never take the runtime down, whatever it did
+            logger.warning("training job failed", extra={"job": job.job, "reason": str(error)})
+            self._set(job.job, "failed", detail=str(error) or type(error).__name__)
+        finally:
+            self._waiting.discard(job.job)
+
+    async def _supervise(self, job: TrainingJob, directory: Path) -> Progress:
+        """Run the subprocess to its end; raises RuntimeError with the reason if it fails or overruns."""
+        environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "codec_runtime.training.site_job", str(directory),
+            "--nice", str(self._nice),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, env=environment,
+        )
+        limit = max(2.0 * job.budget_s, job.budget_s + _START_UP_S)
+        try:
+            async with asyncio.timeout(limit):
+                errors = asyncio.create_task(_last_line(process.stderr))
+                last = await self._follow(job.job, process.stdout)
+                code = await process.wait()
+                stderr = await errors
+        except TimeoutError:
+            raise RuntimeError(f"killed after {limit:.0f} s; its budget was {job.budget_s:g} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if code != 0 or last is None or last.heldout_gain_db is None:
+            reason = last.error if last is not None and last.error else stderr
+            raise RuntimeError(f"exit code {code}: {reason or 'no result'}")
+        return last
+
+    async def _follow(self, job: str, stdout: asyncio.StreamReader | None) -> Progress | None:
+        assert stdout is not None
+        last: Progress | None = None
+        shown = 0.0
+        async for line in stdout:
+            try:
+                last = msgspec.json.decode(line, type=Progress)
+            except msgspec.DecodeError:
+                continue  # a library printed something
+            if last.heldout_gain_db is None and not last.error and last.progress >= shown + _PROGRESS_STEP:
+                shown = last.progress
+                self._set(job, "running", progress=last.progress, detail=last.detail)
+        return last
+
+    def _set(
+        self,
+        job: str,
+        state: Literal["queued", "running", "succeeded", "failed"],
+        *,
+        progress: float = 0.0,
+        heldout_gain_db: float | None = None,
+        detail: str = "",
+    ) -> TrainingReport:
+        report = TrainingReport(
+            job=job, time_ns=time.time_ns(), state=state, progress=progress,
+            heldout_gain_db=heldout_gain_db, detail=detail[:500],
+        )
+        self._reports[job] = report
+        if state in ("succeeded", "failed"):
+            self._finish(job, report)
+        self._publish(report)
+        return report
+
+    def _finish(self, job: str, report: TrainingReport) -> None:
+        directory = self._directory / job
+        if directory.is_dir():
+            with contextlib.suppress(OSError):
+                (directory / PICTURES_FILE).unlink(missing_ok=True)  # users' pictures are not kept around
+                write_atomic(directory / _REPORT_FILE, msgspec.msgpack.encode(report))
+        ended = [name for name, r in self._reports.items() if r.state in ("succeeded", "failed")]
+        for old in ended[: max(0, len(ended) - _KEPT_JOBS)]:
+            del self._reports[old]
+            shutil.rmtree(self._directory / old, ignore_errors=True)
+
+    def _recover(self) -> None:
+        """Reports of an earlier process; a job that it did not end is failed."""
+        for directory in sorted(p for p in self._directory.iterdir() if _JOB_ID.fullmatch(p.name)):
+            try:
+                report = msgspec.msgpack.decode(
+                    (directory / _REPORT_FILE).read_bytes(), type=TrainingReport
+                )
+            except (OSError, msgspec.DecodeError):
+                report = TrainingReport(
+                    job=directory.name, time_ns=time.time_ns(), state="failed",
+                    detail="the runtime restarted during the job",
+                )
+                (directory / PICTURES_FILE).unlink(missing_ok=True)
+            self._reports[directory.name] = report
+
+
+def check_job(job: TrainingJob) -> None:
+    """Raise JobError unless id, budget and versions are in range."""
+    if not _JOB_ID.fullmatch(job.job):
+        raise JobError("job: 1..64 characters of [A-Za-z0-9._-], the first a letter or digit")
+    if not 0 < job.budget_s <= MAX_BUDGET_S:
+        raise JobError(f"budget_s: 0..{MAX_BUDGET_S:g} s, got {job.budget_s}")
+    if job.new_version <= job.parent_version:
+        raise JobError(f"new_version {job.new_version} must be above parent_version {job.parent_version}")
+
+
+def write_job(
+    directory: Path,
+    job: TrainingJob,
+    parent: LoadedBundle,
+    encoder: LoadedBundle,
+    pictures: list[tuple[str, Picture]],
+) -> None:
+    """Everything the subprocess needs, as files."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for name, bundle in (("parent", parent), ("encoder", encoder)):
+        (directory / name).mkdir()
+        for file in (MANIFEST_FILE, WEIGHTS_FILE):
+            shutil.copyfile(bundle.directory / file, directory / name / file)
+    # The index keeps the order; the user lets held-out pictures be taken from every user.
+    tensors = {f"{i:06d}.{user}": torch.from_numpy(picture) for i, (user, picture) in enumerate(pictures)}
+    write_atomic(directory / PICTURES_FILE, save_safetensors(tensors))
+    write_atomic(directory / JOB_FILE, msgspec.msgpack.encode(job))
+
+
+async def _last_line(stream: asyncio.StreamReader | None) -> str:
+    assert stream is not None
+    last = ""
+    while line := await stream.readline():
+        last = line.decode(errors="replace").strip() or last
+    return last
