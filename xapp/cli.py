@@ -50,7 +50,13 @@ def demo(
     from xapp.lab.demo.runner import run_demo
 
     options = DemoOptions(
-        duration_s=duration, users=users, seed=seed, out=out, images=images, trace=trace, live=live,
+        duration_s=duration,
+        users=users,
+        seed=seed,
+        out=out,
+        images=images,
+        trace=trace,
+        live=live,
         json=json_,
     )
     raise typer.Exit(run_demo(options))
@@ -67,12 +73,16 @@ def runtime(
     Settings: defaults < --config FILE < environment SEMCOM_RUNTIME_<SETTING> < flags.
     """
     from codec_runtime.contract.logs import configure_logging
+    from codec_runtime.contract.settings import SettingsError
     from codec_runtime.serving.main import run_runtime
     from codec_runtime.serving.settings import RuntimeSettings
 
     settings = _settings(RuntimeSettings, "SEMCOM_RUNTIME", config, None, host=host, port=port)
     configure_logging("runtime", settings.log_level)
-    run_runtime(settings)
+    try:
+        run_runtime(settings)
+    except SettingsError as error:
+        _fail(str(error))
 
 
 @app.command()
@@ -80,7 +90,8 @@ def xapp(
     config: Annotated[
         Path | None,
         typer.Option(
-            "--config", envvar="CONFIG_FILE",
+            "--config",
+            envvar="CONFIG_FILE",
             help="OSC config-file.json (settings under `controls`); environment and flags override it.",
         ),
     ] = None,
@@ -120,8 +131,15 @@ def lab(
     from xapp.lab.settings import LAB_ENV_PREFIX, LabSettings
 
     settings = _settings(
-        LabSettings, LAB_ENV_PREFIX, config, None,
-        users=users, seed=seed, images=images, trace=trace, out=out,
+        LabSettings,
+        LAB_ENV_PREFIX,
+        config,
+        None,
+        users=users,
+        seed=seed,
+        images=images,
+        trace=trace,
+        out=out,
     )
     configure_logging("lab", settings.log_level)
     raise typer.Exit(run_lab(settings))
@@ -150,6 +168,8 @@ def train_codec_command(
     seed: Annotated[int, typer.Option()] = 1,
     batch: Annotated[int, typer.Option(min=1)] = 12,
     crop: Annotated[int, typer.Option(min=32)] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Peak of the cosine schedule.")] = 8e-4,
+    initial: Annotated[Path | None, typer.Option(help="Folder of an earlier run to continue from.")] = None,
 ) -> None:
     """Train the anchor encoder with its attention decoder, freeze it, train the convolutional decoder."""
     from codec_runtime.codecs.jscc import JsccConfig
@@ -158,8 +178,13 @@ def train_codec_command(
 
     try:
         train_codec(
-            images, out, TrainConfig(seed=seed, batch=batch, crop=crop), JsccConfig(),
-            anchor_minutes=anchor_minutes, decoder_minutes=decoder_minutes,
+            images,
+            out,
+            TrainConfig(seed=seed, batch=batch, crop=crop, learning_rate=learning_rate),
+            JsccConfig(),
+            anchor_minutes=anchor_minutes,
+            decoder_minutes=decoder_minutes,
+            initial=initial,
         )
     except (FileNotFoundError, ValueError) as error:
         _fail(str(error))
@@ -197,7 +222,12 @@ def eval_codec_command(
 
     try:
         table = evaluate_command(
-            folders=images, channel=channel, snrs=snr, rates=rate, decoder=decoder, seeds=seeds,
+            folders=images,
+            channel=channel,
+            snrs=snr,
+            rates=rate,
+            decoder=decoder,
+            seeds=seeds,
             weights=weights,
         )
     except (FileNotFoundError, ValueError) as error:

@@ -1,0 +1,184 @@
+"""Rate allocation: how many latent channels each user gets.
+
+Adaptive policy. For user u and prefix k of the ladder, with content offset o_u and the measured spreads of
+SNR (fading between pictures, unknown in advance) and of content,
+
+    q[u,k]    = E_z[ surface(snr_u + s_u z, k) ] + o_u                  z ~ N(0,1), 5-point quadrature
+    miss[u,k] = E_z[ Phi((target - surface(snr_u + s_u z, k) - o_u) / c_u) ]
+    U[u,k]    = w (1 - miss[u,k]) + q[u,k] / 10
+
+and sum_u a_u U[u, k_u] is maximised under sum_u a_u k_u <= budget sum_u a_u (a_u: pictures sent). For one
+multiplier l each user picks argmax_k U - l k by itself; l is found by bisection for all w at once, and what
+the budget leaves is spent greedily. The w taken is the largest for which the predicted mean PSNR does not
+fall below that of the uniform allocation at the same mean prefix (a mix of the two neighbouring rates) minus
+a guard: fewer misses must not be bought with mean quality. The multiplier method: Everett, Operations
+Research 1963.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from xapp.policy.decision import LADDER, Decision, Observation, register
+from xapp.policy.normal import NODE_WEIGHTS, NODES, normal_cdf
+from xapp.telemetry.columns import FloatArray, IntArray
+
+MISS_WEIGHTS: Final = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.0)
+_BISECTIONS: Final = 16
+
+
+@register("fixed")
+class FixedRate:
+    """Every user the same prefix: the ladder's largest not above the budget."""
+
+    def __init__(self, quality_target_db: float = 25.0, budget_prefix: float = 6.0) -> None:
+        self._target = quality_target_db
+        self._prefix = max((k for k in LADDER if k <= budget_prefix), default=LADDER[0])
+
+    def decide(self, observation: Observation) -> Decision:
+        """See :class:`xapp.policy.decision.Policy`."""
+        n = len(observation)
+        prefix = np.full(n, self._prefix, np.int64)
+        if n == 0:
+            return Decision(prefix=prefix, expected_psnr_db=np.empty(0))
+        quality, miss = predict(observation, np.array([float(self._prefix)]), self._target)
+        share = observation.weight / observation.weight.sum()
+        mean = float(share @ quality[:, 0])
+        return Decision(
+            prefix=prefix,
+            expected_psnr_db=quality[:, 0],
+            mean_prefix=float(self._prefix),
+            predicted_miss=float(share @ miss[:, 0]),
+            predicted_psnr_db=mean,
+            uniform_psnr_db=mean,
+        )
+
+
+@register("adaptive")
+class AdaptiveRate:
+    """Fewest misses at the budget without losing mean PSNR (module docstring).
+
+    Args:
+        quality_target_db: PSNR below which a picture is a miss.
+        budget_prefix: weighted mean prefix allowed.
+        mean_psnr_guard_db: predicted mean PSNR may be this much below the uniform allocation's.
+        hysteresis: utility that a change of rate must gain (0.01 = 0.1 dB of mean PSNR for that user).
+    """
+
+    def __init__(
+        self,
+        quality_target_db: float = 25.0,
+        budget_prefix: float = 6.0,
+        mean_psnr_guard_db: float = 0.0,
+        hysteresis: float = 0.01,
+    ) -> None:
+        self._target = quality_target_db
+        self._budget = max(float(budget_prefix), float(LADDER[0]))
+        self._guard = mean_psnr_guard_db
+        self._hysteresis = hysteresis
+        self._chosen: int | None = None
+
+    def decide(self, observation: Observation) -> Decision:
+        """See :class:`xapp.policy.decision.Policy`."""
+        n = len(observation)
+        if n == 0:
+            return Decision(prefix=np.empty(0, np.int64), expected_psnr_db=np.empty(0))
+        ladder = np.array(LADDER, np.float64)
+        quality, miss = predict(observation, ladder, self._target)
+        share = observation.weight / observation.weight.sum()
+        users = np.arange(n)
+        weights = np.array(MISS_WEIGHTS)
+        utility = weights[:, None, None] * (1.0 - miss) + quality / 10.0  # [W, N, M]
+        utility += self._hysteresis * (observation.prefix[:, None] == ladder)
+        choices = lagrangian(utility, ladder, share, self._budget)  # [W, N]
+        mean_by_prefix = share @ quality
+        uniform = np.interp(ladder[choices] @ share, ladder, mean_by_prefix)
+        taken = self._take(quality[users, choices] @ share - uniform + self._guard)
+        # Spending the rest changes the mean a little: a smaller weight where that breaks the guard.
+        while True:
+            choice = choices[taken]
+            spend_rest(utility[taken], ladder, share, self._budget, choice)
+            spent = float(ladder[choice] @ share)
+            mean_db = float(quality[users, choice] @ share)
+            uniform_db = float(np.interp(spent, ladder, mean_by_prefix))
+            if mean_db >= uniform_db - self._guard or taken == len(weights) - 1:
+                break
+            taken += 1
+        return Decision(
+            prefix=ladder[choice].astype(np.int64),
+            expected_psnr_db=quality[users, choice],
+            mean_prefix=spent,
+            predicted_miss=float(miss[users, choice] @ share),
+            predicted_psnr_db=mean_db,
+            uniform_psnr_db=uniform_db,
+            miss_weight=MISS_WEIGHTS[taken],
+        )
+
+    def _take(self, surplus: FloatArray) -> int:
+        """Index of the weight: the largest whose surplus (dB) is not negative; sticky by 0.02 dB upwards."""
+        good = np.flatnonzero(surplus >= 0.0)
+        best = int(good[0]) if len(good) else len(surplus) - 1
+        if self._chosen is not None and best < self._chosen and surplus[self._chosen] >= 0.0:
+            eager = np.flatnonzero(surplus[: self._chosen] >= 0.02)
+            best = int(eager[0]) if len(eager) else self._chosen
+        self._chosen = best
+        return best
+
+
+def predict(observation: Observation, ladder: FloatArray, target_db: float) -> tuple[FloatArray, FloatArray]:
+    """Mean PSNR (dB) and probability of a miss of each user at each prefix, float64 [N, M] both."""
+    snr = observation.snr_db[:, None] + observation.snr_sd_db[:, None] * NODES  # [N, 5]
+    psnr = observation.expected_psnr(snr, ladder) + observation.offset_db[:, None, None]  # [N, 5, M]
+    spread = np.maximum(observation.offset_sd_db, 0.25)[:, None, None]
+    below = normal_cdf((target_db - psnr) / spread)
+    quality: FloatArray = np.einsum("nzm,z->nm", psnr, NODE_WEIGHTS)
+    miss: FloatArray = np.einsum("nzm,z->nm", below, NODE_WEIGHTS)
+    return quality, miss
+
+
+def lagrangian(utility: FloatArray, cost: FloatArray, share: FloatArray, budget: float) -> IntArray:
+    """Choose one column a user by the multiplier method, W problems at once.
+
+    Args:
+        utility: float [W, N, M]; cost: float [M], ascending; share: float [N], sums to 1.
+        budget: limit of sum(share * cost[choice]); at least cost[0].
+
+    Returns:
+        int64 [W, N], column indices, each problem within the budget.
+    """
+    w = len(utility)
+    low = np.zeros(w)
+    slope = np.diff(utility, axis=-1) / np.diff(cost)
+    high = np.maximum(slope.max(axis=(1, 2)), 0.0) + 1e-9  # there every user takes the cheapest column
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        choice = np.argmax(utility - middle[:, None, None] * cost, axis=-1)
+        over = cost[choice] @ share > budget
+        low, high = np.where(over, middle, low), np.where(over, high, middle)
+    choices: IntArray = np.argmax(utility - high[:, None, None] * cost, axis=-1)
+    return choices
+
+
+def spend_rest(
+    utility: FloatArray, cost: FloatArray, share: FloatArray, budget: float, choice: IntArray
+) -> None:
+    """Raise the choices of one problem in place, best gain per cost first, while something fits.
+
+    Args:
+        utility: float [N, M]; cost, share, budget: as of :func:`lagrangian`; choice: int64 [N].
+    """
+    users = np.arange(len(choice))
+    for _ in range(4 * len(choice)):
+        left = budget - float(cost[choice] @ share)
+        if left <= 1e-9:
+            return
+        extra = share[:, None] * (cost - cost[choice][:, None])  # [N, M]
+        gain = share[:, None] * (utility - utility[users, choice][:, None])
+        fits = (extra > 0) & (extra <= left + 1e-9) & (gain > 0)
+        if not fits.any():
+            return
+        ratio = np.where(fits, gain / np.where(fits, extra, 1.0), -1.0)
+        user, column = divmod(int(np.argmax(ratio)), len(cost))
+        choice[user] = column

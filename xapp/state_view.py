@@ -1,0 +1,189 @@
+"""The JSON document of ``GET /semcom/v1/state``: plain values, NaN as null."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from xapp.telemetry.columns import NEVER
+
+if TYPE_CHECKING:
+    from xapp.app import XApp
+
+FULL_LATENT: Final = 96
+"""Real symbols per source block at bandwidth ratio 1: R = prefix / 96."""
+
+HISTOGRAM_EDGES_MS: Final = (
+    0.0,
+    0.5,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    5.0,
+    7.0,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    50.0,
+    100.0,
+    1000.0,
+)
+_COUNTERS: Final = (
+    "indications",
+    "ue_reports",
+    "decode_errors",
+    "directives",
+    "directives_rejected",
+    "updates_pushed",
+    "bytes_pushed",
+    "swaps",
+    "quality_reports",
+    "telemetry_gaps",
+)
+_USER_COLUMNS: Final = {
+    "snr_db": ("snr_db", 2),
+    "snr_last_db": ("snr_last_db", 2),
+    "snr_trend_db_s": ("snr_trend_db_s", 2),
+    "rsrp_dbm": ("rsrp_dbm", 1),
+    "cqi": ("cqi", 0),
+    "throughput_kbps": ("throughput_kbps", 0),
+    "prb_percent": ("prb_percent", 0),
+    "psnr_db": ("psnr_db", 2),
+    "expected_psnr_db": ("expected_psnr_db", 2),
+    "offset_db": ("offset_db", 2),
+    "distrust": ("distrust", 3),
+}
+
+
+def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
+    """State of the process; of the events those behind sequence number ``after``."""
+    status = xapp.status
+    now = xapp.clock()
+    counters = {name: status.counters[name] for name in _COUNTERS}
+    counters["out_of_range"] = sum(xapp.table.out_of_range.values())
+    return {
+        "instance": xapp.instance,
+        "time_ns": time.time_ns(),
+        "uptime_s": round(time.monotonic() - status.started, 3),
+        "policy": _policy(xapp),
+        "users": _users(xapp, now),
+        "groups": _groups(xapp),
+        "models": [
+            {"kind": "decoder", "name": decoder.family, "version": decoder.version}
+            for decoder in xapp.catalog.decoders.values()
+        ],
+        "latency_ms": {
+            "loop": status.loop.summary_ms(),
+            "decode": status.decode.summary_ms(),
+            "policy": status.policy.summary_ms(),
+        },
+        "latency_histogram": {
+            "loop": status.loop.histogram_ms(HISTOGRAM_EDGES_MS),
+            "decode": status.decode.histogram_ms(HISTOGRAM_EDGES_MS),
+        },
+        "counters": counters,
+        "peers": {
+            name: {"up": peer.up is True, "reconnects": peer.reconnects, "reason": peer.reason}
+            for name, peer in status.peers.peers.items()
+        },
+        "subscriptions": xapp.subscriptions.phases() if xapp.subscriptions else {},
+        "tuf": xapp.tuf_versions,
+        "events": status.events.after(after),
+    }
+
+
+def _policy(xapp: XApp) -> dict[str, Any]:
+    last = xapp.controller.last
+    settings = xapp.settings
+    view: dict[str, Any] = {
+        "name": settings.policy,
+        "quality_target_db": settings.quality_target_db,
+        "budget_prefix": settings.budget_prefix,
+    }
+    if last is not None:
+        view |= {
+            "mean_prefix": round(last.mean_prefix, 4),
+            "bandwidth_ratio_mean": round(last.mean_prefix / FULL_LATENT, 6),
+            "miss_weight": last.miss_weight,
+            "predicted_miss": _number(last.predicted_miss, 4),
+            "predicted_psnr_db": _number(last.predicted_psnr_db, 3),
+            "predicted_psnr_uniform_db": _number(last.uniform_psnr_db, 3),
+        }
+    return view
+
+
+def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
+    table = xapp.table
+    active = table.active(now, xapp.settings.stale_after_s)
+    columns = {name: (getattr(table, column), digits) for name, (column, digits) in _USER_COLUMNS.items()}
+    snr_sd = np.sqrt(table.snr_var)
+    offset_sd = np.sqrt(table.offset_var)
+    views = []
+    for row, user in enumerate(table.users):
+        view: dict[str, Any] = {
+            "user": user,
+            "state": "active" if active[row] else "stale",
+            "e2_node": table.e2_nodes.name(int(table.e2_node[row])),
+            "group": table.group_name(row),
+            "device_class": table.device_classes.name(int(table.device_class[row])),
+        }
+        for name, (column, digits) in columns.items():
+            view[name] = _number(float(column[row]), digits)
+        prefix = int(table.prefix[row])
+        view |= {
+            "snr_sd_db": _number(float(snr_sd[row]), 2),
+            "offset_sd_db": _number(float(offset_sd[row]), 2),
+            "prefix": prefix,
+            "bandwidth_ratio": round(prefix / FULL_LATENT, 6),
+            "decoder": table.decoders.name(int(table.decoder[row])),
+            "decoder_version": int(table.decoder_version[row]),
+            "encoder_version": int(table.encoder_version[row]),
+            "age_s": _age(now, float(table.heard_s[row])),
+            "quality_age_s": _age(now, float(table.quality_s[row])),
+        }
+        views.append(view)
+    return views
+
+
+def _groups(xapp: XApp) -> list[dict[str, Any]]:
+    table, catalog = xapp.table, xapp.catalog
+    families = sorted({family for family, _ in catalog.decoders})
+    views = []
+    for index, group in enumerate(table.groups.names):
+        plan = xapp.planner.plan(group)
+        detector = xapp.coordinator.detectors.get(group)
+        versions = {family: catalog.version_for(group, family) for family in families}
+        views.append(
+            {
+                "group": group,
+                "users": int((table.group == index).sum()),
+                "state": str(plan.stage),
+                "decoder": plan.families[0] if plan.families else None,
+                "job": plan.job.job if plan.job else None,
+                "progress": round(plan.progress, 3),
+                "drift_db": round(detector.drift_db, 2) if detector else 0.0,
+                "drift_statistic": round(detector.statistic, 2) if detector else 0.0,
+                "samples": detector.samples if detector else 0,
+                "versions": {family: served.version for family, served in versions.items() if served},
+                "attempt": plan.attempt,
+                "updates": plan.updates,
+                "last_gain_db": plan.last_gain_db,
+            }
+        )
+    return views
+
+
+def _number(value: float, digits: int) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    return round(value) if digits == 0 else round(value, digits)
+
+
+def _age(now: float, then: float) -> float | None:
+    return None if then <= NEVER else round(now - then, 3)

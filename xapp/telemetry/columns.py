@@ -1,0 +1,52 @@
+"""The columns of the user table: names, types, units, and the value of a user about whom nothing is known."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+NEVER: Final = -1e18
+"""A time (s) before everything."""
+
+COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
+    # from the RAN
+    "snr_db": (np.float64, np.nan),  # exponential moving average of the reported SINR, dB
+    "snr_last_db": (np.float64, np.nan),
+    "snr_var": (np.float64, 0.0),  # of the reports around their average, dB^2
+    "snr_trend_db_s": (np.float64, 0.0),
+    "cqi": (np.float64, np.nan),
+    "rsrp_dbm": (np.float64, np.nan),
+    "throughput_kbps": (np.float64, np.nan),
+    "prb_percent": (np.float64, np.nan),
+    "heard_s": (np.float64, NEVER),  # last indication
+    "snr_heard_s": (np.float64, NEVER),  # last indication with a usable SINR
+    "reports": (np.int64, 0),
+    "distrust": (np.float64, 0.0),  # 0..1, moving share of out-of-range values
+    "e2_node": (np.int64, -1),  # index in UserTable.e2_nodes
+    # from the device
+    "group": (np.int64, -1),  # index in UserTable.groups
+    "device_class": (np.int64, -1),  # index in UserTable.device_classes
+    "capability_set": (np.int64, -1),  # index in UserTable.capability_sets
+    # from measured quality
+    "snr_bias_db": (np.float64, 0.0),  # effective SNR at the decoder minus reported SINR
+    "snr_bias_var": (np.float64, 0.0),  # dB^2: the fading that reports do not show
+    "offset_db": (np.float64, 0.0),  # measured PSNR minus the surface: how hard the content is
+    "offset_var": (np.float64, 0.0),
+    "psnr_db": (np.float64, np.nan),
+    "qualities": (np.int64, 0),
+    "quality_s": (np.float64, NEVER),  # last quality report
+    "sending_rate": (np.float64, np.nan),  # transmissions a second
+    # decided
+    "prefix": (np.int64, 0),
+    "decoder": (np.int64, -1),  # index in UserTable.decoders
+    "decoder_version": (np.int64, 0),
+    "encoder_version": (np.int64, 0),
+    "directive_snr_db": (np.float64, np.nan),
+    "expected_psnr_db": (np.float64, np.nan),
+}

@@ -1,0 +1,289 @@
+"""The user table: one row a user, one numpy array a column (:mod:`xapp.telemetry.columns`).
+
+Reported metrics are claims. Some base stations report another user's SINR under this user's name, or a
+constant; so each value is range-checked, an impossible one is counted and not used, and a user's
+``distrust`` says how often that happened lately. (One value for all users is a symptom for a later check.)
+
+Times are seconds of one monotonic clock, given by the caller: the table does no I/O.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
+from xapp.telemetry.columns import COLUMNS, BoolArray, FloatArray, IntArray
+
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "SINR": (-30.0, 60.0),
+    "CQI": (0.0, 15.0),
+    "RSRP": (-160.0, -20.0),
+    "DRB.UEThpDl": (0.0, 1e9),
+    "RRU.PrbTotDl": (0.0, 100.0),
+}
+"""Plausible range of each KPM measurement used: dB, index (TS 38.214 5.2.2.1), dBm, kbit/s, percent."""
+
+_PLAIN: Final = {
+    "CQI": "cqi",
+    "RSRP": "rsrp_dbm",
+    "DRB.UEThpDl": "throughput_kbps",
+    "RRU.PrbTotDl": "prb_percent",
+}
+
+UNKNOWN_GROUP: Final = "unknown"
+
+
+class Labels:
+    """Strings as small integers, so that a column can hold them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._index: dict[str, int] = {}
+
+    def index(self, name: str) -> int:
+        """Index of ``name``; a new one gets the next."""
+        found = self._index.get(name)
+        if found is None:
+            found = self._index[name] = len(self.names)
+            self.names.append(name)
+        return found
+
+    def name(self, index: int, default: str = "") -> str:
+        """Name of an index, ``default`` for -1."""
+        return self.names[index] if index >= 0 else default
+
+
+class UserTable:
+    """User id -> row; columns are attributes (views of the used rows), e.g. ``table.snr_db``: float64 [N].
+
+    Args:
+        capacity: rows allocated at first; doubles when full.
+        snr_time_constant_s: of the SINR average and its variance.
+        quality_memory: quality reports that offset and fading statistics look back over.
+        max_users: more users than this are refused (counted under ``table-full``).
+    """
+
+    def __init__(
+        self,
+        capacity: int = 64,
+        *,
+        snr_time_constant_s: float = 0.5,
+        quality_memory: float = 12.0,
+        max_users: int = 100_000,
+    ) -> None:
+        self.users: list[str] = []
+        self.e2_nodes, self.groups = Labels(), Labels()
+        self.device_classes, self.decoders = Labels(), Labels()
+        self.capability_sets: list[tuple[str, ...]] = []
+        self._capability_index: dict[tuple[str, ...], int] = {}
+        self.out_of_range: Counter[str] = Counter()
+        self._rows: dict[str, int] = {}
+        self._tau = snr_time_constant_s
+        self._memory = quality_memory
+        self._max_users = max_users
+        self._columns: dict[str, Any] = {
+            name: np.full(capacity, default, dtype) for name, (dtype, default) in COLUMNS.items()
+        }
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in COLUMNS:
+            return self._columns[name][: len(self.users)]
+        raise AttributeError(name)
+
+    def row(self, user: str) -> int | None:
+        """Row of a user, None for an unknown one."""
+        return self._rows.get(user)
+
+    def ensure(self, user: str) -> int:
+        """Row of a user, added if new; -1 when the table is full."""
+        row = self._rows.get(user)
+        if row is not None:
+            return row
+        if len(self.users) >= self._max_users:
+            self.out_of_range["table-full"] += 1
+            return -1
+        row = len(self.users)
+        if row == len(self._columns["snr_db"]):
+            for name, (dtype, default) in COLUMNS.items():
+                grown = np.full(2 * row, default, dtype)
+                grown[:row] = self._columns[name]
+                self._columns[name] = grown
+        self.users.append(user)
+        self._rows[user] = row
+        return row
+
+    def fold_indication(
+        self, e2_node: str, users: Iterable[str], measurements: Mapping[str, Any], now_s: float
+    ) -> IntArray:
+        """Fold one indication of one E2 node.
+
+        Args:
+            e2_node: its id (RMR meid).
+            users: N user ids.
+            measurements: KPM measurement name -> N values (None or NaN where a user has none); names that
+                are not in :data:`RANGES` are ignored.
+            now_s: receive time, s.
+
+        Returns:
+            int64 [N], the rows; users that did not fit in a full table are left out.
+        """
+        rows = np.fromiter((self.ensure(user) for user in users), np.int64)
+        fits = rows >= 0
+        everything = bool(fits.all())
+        if not everything:
+            rows = rows[fits]
+        if not len(rows):
+            return rows
+        columns = self._columns
+        columns["e2_node"][rows] = self.e2_nodes.index(e2_node)
+        columns["heard_s"][rows] = now_s
+        columns["reports"][rows] += 1
+        bad = np.zeros(len(rows), bool)
+        for name, raw in measurements.items():
+            if name not in RANGES:
+                continue
+            values = np.asarray(raw, np.float64)
+            if not everything:
+                values = values[fits]
+            bad |= self._fold_measurement(name, rows, values, now_s)
+        columns["distrust"][rows] += 0.1 * (bad - columns["distrust"][rows])
+        return rows
+
+    def _fold_measurement(self, name: str, rows: IntArray, values: FloatArray, now_s: float) -> BoolArray:
+        low, high = RANGES[name]
+        missing = np.isnan(values)
+        good = (values >= low) & (values <= high)
+        bad: BoolArray = ~good & ~missing
+        if bad.any():
+            self.out_of_range[name] += int(bad.sum())
+        if not good.all():
+            rows, values = rows[good], values[good]
+        if name == "SINR":
+            self._fold_snr(rows, values, now_s)
+        else:
+            self._columns[_PLAIN[name]][rows] = values
+        return bad
+
+    def _fold_snr(self, rows: IntArray, values: FloatArray, now_s: float) -> None:
+        """Irregularly sampled exponential moving average: gain 1 - exp(-dt / tau)."""
+        columns = self._columns
+        old = columns["snr_db"][rows]
+        first = np.isnan(old)
+        dt = np.clip(now_s - columns["snr_heard_s"][rows], 1e-3, 1e3)
+        gain = np.where(first, 1.0, -np.expm1(-dt / self._tau))
+        difference = np.where(first, 0.0, values - old)
+        slope = gain * difference / dt
+        slow = -np.expm1(-dt / (4 * self._tau))
+        columns["snr_db"][rows] = np.where(first, values, old + gain * difference)
+        columns["snr_var"][rows] = np.where(
+            first, 0.0, (1 - slow) * (columns["snr_var"][rows] + slow * difference**2)
+        )
+        trend = columns["snr_trend_db_s"][rows]
+        columns["snr_trend_db_s"][rows] = trend + np.where(first, 0.0, slow) * (slope - trend)
+        columns["snr_last_db"][rows] = values
+        columns["snr_heard_s"][rows] = now_s
+
+    def fold_capability(self, report: CapabilityReport) -> bool:
+        """Fold what a device can run; returns whether anything changed."""
+        row = self.ensure(report.user)
+        if row < 0:
+            return False
+        decoders = tuple(dict.fromkeys(report.decoders))
+        known = self._capability_index.get(decoders)
+        if known is None:
+            known = self._capability_index[decoders] = len(self.capability_sets)
+            self.capability_sets.append(decoders)
+        new = {
+            "group": self.groups.index(report.group or UNKNOWN_GROUP),
+            "device_class": self.device_classes.index(report.device_class),
+            "capability_set": known,
+        }
+        changed = False
+        for name, value in new.items():
+            changed |= bool(self._columns[name][row] != value)
+            self._columns[name][row] = value
+        return changed
+
+    def fold_quality(self, report: QualityReport, expected_psnr_db: float, now_s: float) -> int:
+        """Fold one measured transmission.
+
+        Args:
+            report: what was measured.
+            expected_psnr_db: the surface at the reported effective SNR, prefix and decoder; NaN when the
+                surface does not cover it, then only the SNR statistics are folded.
+            now_s: receive time, s.
+
+        Returns:
+            The user's row; -1 when the report is out of range (counted under ``quality``) or the table full.
+        """
+        if not (-60.0 <= report.snr_db <= 90.0 and 0.0 <= report.psnr_db <= 100.0):
+            self.out_of_range["quality"] += 1
+            return -1
+        row = self.ensure(report.user)
+        if row < 0:
+            return row
+        columns = self._columns
+        count = int(columns["qualities"][row])
+        gain = 1.0 / (1.0 + min(count, self._memory))
+        reported = float(columns["snr_db"][row])
+        if not math.isnan(reported):
+            self._ema("snr_bias_db", "snr_bias_var", row, report.snr_db - reported, gain)
+        if not math.isnan(expected_psnr_db):
+            self._ema("offset_db", "offset_var", row, report.psnr_db - expected_psnr_db, gain)
+        since = now_s - float(columns["quality_s"][row])
+        if count and 0 < since < 1e6:
+            # Interval, not rate, is averaged: the mean of 1/interval is biased upwards.
+            rate = float(columns["sending_rate"][row])
+            interval = since if math.isnan(rate) else 1.0 / rate + gain * (since - 1.0 / rate)
+            columns["sending_rate"][row] = 1.0 / max(interval, 1e-3)
+        columns["psnr_db"][row] = report.psnr_db
+        columns["quality_s"][row] = now_s
+        columns["qualities"][row] = count + 1
+        return row
+
+    def _ema(self, mean: str, variance: str, row: int, value: float, gain: float) -> None:
+        columns = self._columns
+        difference = value - float(columns[mean][row])
+        if gain == 1.0:
+            columns[mean][row], columns[variance][row] = value, 0.0
+            return
+        columns[mean][row] += gain * difference
+        columns[variance][row] = (1 - gain) * (columns[variance][row] + gain * difference**2)
+
+    def forget_content(self, rows: IntArray, memory: int = 3) -> None:
+        """Let the offsets of these rows adapt quickly again: a new decoder version serves them."""
+        self._columns["qualities"][rows] = np.minimum(self._columns["qualities"][rows], memory)
+
+    def active(self, now_s: float, stale_after_s: float) -> BoolArray:
+        """bool [N]: users with a usable SINR heard within ``stale_after_s``."""
+        mask: BoolArray = (now_s - self.snr_heard_s) <= stale_after_s
+        return mask
+
+    def remove_silent(self, now_s: float, remove_after_s: float) -> list[str]:
+        """Remove users of whom nothing was heard for ``remove_after_s``; returns their ids."""
+        last = np.maximum(self.heard_s, self.quality_s)
+        # A user known only from a capability report waits for its first indication.
+        gone = ((now_s - last) > remove_after_s) & (last > -1e17)
+        if not gone.any():
+            return []
+        removed = [self.users[row] for row in np.flatnonzero(gone)]
+        keep = np.flatnonzero(~gone)
+        for name, (_, default) in COLUMNS.items():
+            column = self._columns[name]
+            column[: len(keep)] = column[keep]
+            column[len(keep) : len(self.users)] = default
+        self.users = [self.users[row] for row in keep]
+        self._rows = {user: row for row, user in enumerate(self.users)}
+        return removed
+
+    def group_name(self, row: int) -> str:
+        """Group of a row, ``unknown`` before its capability report."""
+        return self.groups.name(int(self._columns["group"][row]), UNKNOWN_GROUP)

@@ -1,0 +1,325 @@
+"""The plan of codec updates, one state machine a user group. Pure: no I/O, the clock is an argument.
+
+Rules
+-----
+::
+
+    steady --drift--> drifted --site free--> training --succeeded--> gating --accepted--> delivering
+
+    delivering --next family--> drifted; delivering --last family--> steady
+    training, gating, delivering --failed, refused, late--> backoff --time--> steady
+
+- ``drifted``: for ``collect_s`` pictures of the new kind gather at the site; then the families of the group
+  wait for the training slot (one job a site at a time), the group with the largest drop and its most used
+  family first.
+- ``training``: a job runs at the site. No end within ``job_timeout_s`` counts as a failure.
+- ``gating``: the candidate is fetched and judged (:func:`gate`); ``delivering``: signed, pushed, activated.
+  Both have ``step_timeout_s``.
+- ``backoff``: a failure waits ``cooldown_s * 2 ** attempt`` (at most ``backoff_max_s``) and goes back to
+  ``steady``; only drift that is still seen starts the next attempt. A refused candidate counts as a failure:
+  the update did not help, an immediate repetition would not either.
+- A delivered family gives way to the next waiting one of the group; after the last the group is ``steady``,
+  and deaf to drift for ``cooldown_s`` while its baselines are learned anew.
+- An answer that names another job than the group's current one is ignored: late answers cannot move a plan.
+- A version number is used once, also when its candidate fails.
+- A restart of the xApp forgets jobs in progress (drift will be seen again), not versions and cool-downs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.telemetry import TrainingReport
+from codec_runtime.contract.updates import TrainingJob
+
+
+class Stage(StrEnum):
+    """States of a group (module docstring)."""
+
+    STEADY = "steady"
+    DRIFTED = "drifted"
+    TRAINING = "training"
+    GATING = "gating"
+    DELIVERING = "delivering"
+    BACKOFF = "backoff"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    """Durations in seconds, see the rules."""
+
+    budget_s: float = 12.0
+    job_timeout_s: float = 78.0
+    step_timeout_s: float = 60.0
+    collect_s: float = 3.0
+    cooldown_s: float = 20.0
+    backoff_max_s: float = 300.0
+    min_gain_db: float = 0.1
+
+
+@dataclass(slots=True)
+class GroupPlan:
+    """Where a group stands.
+
+    Attributes:
+        families: decoder families still to update, the first one is in work.
+        job: the current training job; since: when the stage was entered, s.
+        drop_db: how far quality fell.
+        not_before: drift is ignored before that, s. attempt: failures since the last success.
+    """
+
+    group: str
+    stage: Stage = Stage.STEADY
+    families: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+    job: TrainingJob | None = None
+    progress: float = 0.0
+    drop_db: float = 0.0
+    since: float = 0.0
+    not_before: float = 0.0
+    attempt: int = 0
+    updates: int = 0
+    last_gain_db: float | None = None
+    reported_gain_db: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a plan went to ``backoff``."""
+
+    group: str
+    job: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of the gate: accepted or not, why, and the held-out gain (dB, NaN if unknown)."""
+
+    accepted: bool
+    reason: str
+    gain_db: float = math.nan
+
+
+def gate(
+    manifest: BundleManifest,
+    job: TrainingJob,
+    *,
+    encoder_sha256: str,
+    min_gain_db: float,
+    reported_gain_db: float | None = None,
+) -> Verdict:
+    """Whether a candidate may be signed, and why (not).
+
+    Args:
+        manifest: of the candidate, whose weights file has been checked against it.
+        job: what was asked for.
+        encoder_sha256: of the parent decoder: encoder and decoder must stay a pair.
+        min_gain_db: smallest PSNR gain on held-out pictures of the group.
+        reported_gain_db: gain of the training report; the smaller one of that and the manifest's counts.
+    """
+    identity = (manifest.kind, manifest.name, manifest.version, manifest.parent)
+    asked = ("decoder", job.decoder, job.new_version, job.parent_version)
+    if identity != asked:
+        return Verdict(False, f"the candidate is {identity}, the job asked for {asked}")
+    if encoder_sha256 and manifest.encoder_sha256 != encoder_sha256:
+        return Verdict(False, "the candidate was trained against another encoder than its parent")
+    gains = [g for g in (manifest.metrics.get("heldout_gain_db"), reported_gain_db) if g is not None]
+    if not gains or not all(math.isfinite(g) for g in gains):
+        return Verdict(False, "the candidate states no heldout_gain_db")
+    gain = min(gains)
+    if gain < min_gain_db:
+        return Verdict(False, f"held-out gain {gain:+.2f} dB, {min_gain_db:+.2f} dB is needed", gain)
+    return Verdict(True, f"held-out gain {gain:+.2f} dB", gain)
+
+
+class UpdatePlanner:
+    """Plans of all groups (module docstring).
+
+    Args:
+        settings: durations and the gate.
+        issuer: makes job ids unique across restarts of the xApp; ``[A-Za-z0-9._-]``.
+    """
+
+    def __init__(self, settings: PlannerSettings, issuer: str) -> None:
+        self.settings = settings
+        self.plans: dict[str, GroupPlan] = {}
+        self._issuer = issuer
+        self._jobs = 0
+        self._highest: dict[str, int] = {}
+
+    def plan(self, group: str) -> GroupPlan:
+        """Plan of a group, steady if it is new."""
+        return self.plans.setdefault(group, GroupPlan(group))
+
+    def note_version(self, family: str, version: int) -> None:
+        """A version of a family exists (served, signed or tried), so that a new one gets a higher number."""
+        self._highest[family] = max(self._highest.get(family, 0), version)
+
+    def on_drift(
+        self, group: str, families: Counter[str], users: Sequence[str], now: float, drop_db: float = 0.0
+    ) -> bool:
+        """Drift of a group; returns whether a plan began.
+
+        Args:
+            families: decoder families in use in the group, with their number of users.
+            users: whose recent pictures show the drift.
+            drop_db: how far quality fell, dB.
+        """
+        plan = self.plan(group)
+        if plan.stage is not Stage.STEADY or now < plan.not_before or not families or not users:
+            return False
+        plan.families = [family for family, _ in families.most_common()]
+        plan.users = list(users)
+        plan.drop_db = drop_db
+        self._enter(plan, Stage.DRIFTED, now)
+        return True
+
+    def next_job(self, parents: Mapping[tuple[str, str], int], now: float) -> tuple[str, TrainingJob] | None:
+        """Start the next waiting job if the site is free.
+
+        Args:
+            parents: (group, family) -> version in force.
+
+        Returns:
+            (group, job), or None.
+        """
+        busy = any(plan.stage in (Stage.TRAINING, Stage.GATING) for plan in self.plans.values())
+        waiting = [
+            plan
+            for plan in self.plans.values()
+            if plan.stage is Stage.DRIFTED and now - plan.since >= self.settings.collect_s
+        ]
+        if busy or not waiting:
+            return None
+        plan = max(waiting, key=lambda p: (p.drop_db, -p.since))
+        while plan.families and (plan.group, plan.families[0]) not in parents:
+            plan.families.pop(0)  # no longer served
+        if not plan.families:
+            self._enter(plan, Stage.STEADY, now)
+            return None
+        family = plan.families[0]
+        parent = parents[plan.group, family]
+        self.note_version(family, parent)
+        self._highest[family] += 1
+        self._jobs += 1
+        plan.job = TrainingJob(
+            job=f"{self._issuer}-{self._jobs}",
+            users=plan.users,
+            decoder=family,
+            parent_version=parent,
+            new_version=self._highest[family],
+            budget_s=self.settings.budget_s,
+        )
+        plan.progress = 0.0
+        self._enter(plan, Stage.TRAINING, now)
+        return plan.group, plan.job
+
+    def on_training(self, report: TrainingReport, now: float) -> GroupPlan | Failure | None:
+        """State of a job. Returns the plan when its candidate can be fetched, the failure, or None."""
+        plan = self._of_job(report.job)
+        if plan is None or plan.stage is not Stage.TRAINING:
+            return None
+        plan.progress = max(plan.progress, report.progress)
+        if report.state == "failed":
+            return self.fail(report.job, report.detail or "the training job failed", now)
+        if report.state == "succeeded":
+            plan.progress = 1.0
+            plan.reported_gain_db = report.heldout_gain_db
+            self._enter(plan, Stage.GATING, now)
+            return plan
+        return None
+
+    def on_accepted(self, job: str, gain_db: float, now: float) -> bool:
+        """The candidate passed the gate; returns False for an answer that came too late."""
+        plan = self._of_job(job)
+        if plan is None or plan.stage is not Stage.GATING:
+            return False
+        plan.last_gain_db = gain_db
+        self._enter(plan, Stage.DELIVERING, now)
+        return True
+
+    def on_delivered(self, job: str, now: float) -> bool:
+        """The site serves the new version; returns False for an answer that came too late."""
+        plan = self._of_job(job)
+        if plan is None or plan.stage is not Stage.DELIVERING:
+            return False
+        plan.families.pop(0)
+        plan.job = None
+        plan.attempt = 0
+        plan.updates += 1
+        plan.not_before = now + self.settings.cooldown_s
+        self._enter(plan, Stage.DRIFTED if plan.families else Stage.STEADY, now)
+        return True
+
+    def fail(self, job: str, reason: str, now: float) -> Failure | None:
+        """The job's plan failed; None when the job is not current."""
+        plan = self._of_job(job)
+        if plan is None:
+            return None
+        wait = min(self.settings.cooldown_s * 2**plan.attempt, self.settings.backoff_max_s)
+        plan.attempt += 1
+        plan.job = None
+        plan.families = []
+        plan.not_before = now + wait
+        self._enter(plan, Stage.BACKOFF, now)
+        return Failure(plan.group, job, reason)
+
+    def tick(self, now: float) -> list[Failure]:
+        """Let time pass: time-outs fail, back-offs end. Returns the failures."""
+        failures: list[Failure] = []
+        for plan in self.plans.values():
+            if plan.stage is Stage.BACKOFF and now >= plan.not_before:
+                self._enter(plan, Stage.STEADY, now)
+            limit = {
+                Stage.TRAINING: self.settings.job_timeout_s,
+                Stage.GATING: self.settings.step_timeout_s,
+                Stage.DELIVERING: self.settings.step_timeout_s,
+            }.get(plan.stage)
+            if limit is not None and now - plan.since > limit and plan.job is not None:
+                failure = self.fail(plan.job.job, f"{plan.stage}: no end within {limit:.0f} s", now)
+                if failure is not None:
+                    failures.append(failure)
+        return failures
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """What survives a restart, as plain values; times relative to ``now``."""
+        return {
+            "highest": dict(self._highest),
+            "groups": {
+                group: {
+                    "wait_s": max(plan.not_before - now, 0.0),
+                    "attempt": plan.attempt,
+                    "updates": plan.updates,
+                    "last_gain_db": plan.last_gain_db,
+                }
+                for group, plan in self.plans.items()
+            },
+        }
+
+    def restore(self, snapshot: Mapping[str, Any], now: float) -> None:
+        """Inverse of :meth:`snapshot`. Raises: KeyError, TypeError, ValueError for another shape."""
+        for family, version in snapshot["highest"].items():
+            self.note_version(str(family), int(version))
+        for group, values in snapshot["groups"].items():
+            plan = self.plan(str(group))
+            plan.not_before = now + float(values["wait_s"])
+            plan.attempt, plan.updates = int(values["attempt"]), int(values["updates"])
+            gain = values["last_gain_db"]
+            plan.last_gain_db = None if gain is None else float(gain)
+
+    def _of_job(self, job: str) -> GroupPlan | None:
+        for plan in self.plans.values():
+            if plan.job is not None and plan.job.job == job:
+                return plan
+        return None
+
+    @staticmethod
+    def _enter(plan: GroupPlan, stage: Stage, now: float) -> None:
+        plan.stage, plan.since = stage, now
