@@ -1,0 +1,202 @@
+"""Send the pictures of a run again, over the same channel draws, under other settings.
+
+Noise and fading depend on each transmission's seed alone (:func:`xapp.lab.channel.transmit`), so that two
+settings are compared in pairs: the same picture through the same fading and the same noise on the channels
+that both send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import httpx
+import numpy as np
+import torch
+
+from xapp.lab.channel import transmit
+from xapp.lab.inference_client import CodecClient, DecoderChoice, with_retries
+from xapp.lab.pictures import Crop, DriftKind, PictureLibrary, load_library
+from xapp.lab.records import Transmission
+from xapp.lab.settings import LabSettings
+from xapp.lab.transmission import Draw, measure
+
+BATCH = 8
+_DRIFTS: dict[str, DriftKind] = {"thermal": "thermal", "night": "night"}
+
+
+@dataclass(frozen=True)
+class ReplayResult:
+    """Outcome of one repeated transmission: its id, what was used, and the quality (dB; 0..1)."""
+
+    id: int
+    prefix: int
+    decoder_version: int
+    psnr_db: float
+    ms_ssim: float
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A transmission to repeat, with the rate and decoder version to use."""
+
+    transmission: Transmission
+    prefix: int
+    decoder_version: int
+
+    @property
+    def batch_key(self) -> tuple[str, int, int, int]:
+        """What a batch must have in common."""
+        t = self.transmission
+        return (t.decoder, self.decoder_version, t.encoder_version, t.size)
+
+
+def static_prefixes(count: int, mean_prefix: float, seed: int) -> list[int]:
+    """A fixed rate: the two integer prefixes next to the mean, in the proportion that meets it, in random
+    order.
+
+    The total over ``count`` transmissions is ``round(count * mean_prefix)``, so it is exact when
+    ``mean_prefix`` is the mean of as many integers.
+
+    Raises:
+        ValueError: a mean below 1.
+    """
+    if mean_prefix < 1.0:
+        raise ValueError(f"mean prefix {mean_prefix}: at least 1 latent channel must be sent")
+    total = round(count * mean_prefix)
+    lower, upper_count = divmod(total, count) if count else (0, 0)
+    prefixes = np.full(count, lower)
+    prefixes[:upper_count] += 1
+    np.random.default_rng([seed, 801]).shuffle(prefixes)
+    return [int(p) for p in prefixes]
+
+
+class Replay:
+    """Repeats transmissions of a run at the runtime that served it.
+
+    Args:
+        settings: of the run: photographs, picture size, fading, runtime.
+        library: None to read the photographs of the settings.
+        progress: called with (done, of) after each batch.
+        http_transport: in place of the network, for tests.
+
+    Raises:
+        FileNotFoundError: the photographs are not there.
+    """
+
+    def __init__(
+        self,
+        settings: LabSettings,
+        *,
+        library: PictureLibrary | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+        http_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._library = library or load_library(settings.images, settings.picture_size)
+        self._progress = progress
+        self._transport = http_transport
+
+    def static(
+        self, transmissions: Sequence[Transmission], mean_prefix: float | None = None
+    ) -> list[ReplayResult]:
+        """The fixed rate that spends the same bandwidth; everything else as it was (encoder SNR, decoder,
+        version).
+
+        Args:
+            transmissions: of the run; failed ones are left out.
+            mean_prefix: None for the mean of these transmissions.
+
+        Raises:
+            InferenceError: the runtime does not answer, or no longer serves a version.
+        """
+        kept = [t for t in transmissions if not t.failed]
+        if not kept:
+            return []
+        mean = sum(t.prefix for t in kept) / len(kept) if mean_prefix is None else mean_prefix
+        prefixes = static_prefixes(len(kept), mean, self._settings.seed)
+        return self._run([_Order(t, p, t.decoder_version) for t, p in zip(kept, prefixes, strict=True)])
+
+    def parent(self, transmissions: Sequence[Transmission], parent_version: int) -> list[ReplayResult]:
+        """The same transmissions restored by an earlier version of their decoder.
+
+        Args:
+            transmissions: of updated users after the swap; failed ones are left out.
+            parent_version: version before the update.
+
+        Raises:
+            InferenceError: the runtime does not answer, or does not serve that version.
+        """
+        return self._run([_Order(t, t.prefix, parent_version) for t in transmissions if not t.failed])
+
+    def as_sent(self, transmissions: Sequence[Transmission]) -> list[ReplayResult]:
+        """Repeat without change: a check that replay and run agree."""
+        return self._run([_Order(t, t.prefix, t.decoder_version) for t in transmissions if not t.failed])
+
+    def _run(self, orders: Sequence[_Order]) -> list[ReplayResult]:
+        torch.set_num_threads(1)
+        return asyncio.run(self._replay(orders))
+
+    async def _replay(self, orders: Sequence[_Order]) -> list[ReplayResult]:
+        settings = self._settings
+        results: list[ReplayResult] = []
+        ordered = sorted(orders, key=lambda order: order.batch_key)
+        async with httpx.AsyncClient(
+            base_url=settings.runtime_url,
+            timeout=settings.request_timeout_s,
+            transport=self._transport,
+            trust_env=False,
+        ) as http:
+            client = CodecClient(http, settings.request_timeout_s)
+            for _, group in groupby(ordered, key=lambda order: order.batch_key):
+                members = list(group)
+                for start in range(0, len(members), BATCH):
+                    results.extend(await self._batch(client, members[start : start + BATCH]))
+                    self._progress(len(results), len(orders))
+        return sorted(results, key=lambda result: result.id)
+
+    async def _batch(self, client: CodecClient, orders: Sequence[_Order]) -> list[ReplayResult]:
+        first = orders[0].transmission
+        draws = [_draw(order.transmission) for order in orders]
+        originals = np.stack([draw.picture(self._library) for draw in draws])
+        prefix = np.array([order.prefix for order in orders], np.int32)
+        encoder_snr = np.array([order.transmission.directive_snr_db for order in orders], np.float32)
+        budget = self._settings.retry_budget_s
+        encoded = await with_retries(
+            lambda: client.encode(
+                originals, snr_db=encoder_snr, prefix=prefix, encoder_version=first.encoder_version
+            ),
+            budget_s=budget,
+        )
+        received = [
+            transmit(symbols, int(p), draw.snr_db, order.transmission.fading_gain, draw.seed)
+            for symbols, p, draw, order in zip(encoded.symbols, prefix, draws, orders, strict=True)
+        ]
+        choice = DecoderChoice(first.decoder, orders[0].decoder_version, first.encoder_version, first.size)
+        restored = await with_retries(
+            lambda: client.decode(
+                np.stack([r.symbols for r in received]),
+                np.array([r.effective_snr_db for r in received], np.float32),
+                prefix,
+                choice,
+            ),
+            budget_s=budget,
+        )
+        psnr, similarity = measure(restored, originals)
+        return [
+            ReplayResult(order.transmission.id, order.prefix, order.decoder_version, p, s)
+            for order, p, s in zip(orders, psnr, similarity, strict=True)
+        ]
+
+
+def _draw(transmission: Transmission) -> Draw:
+    return Draw(
+        window=Crop(transmission.picture, transmission.top, transmission.left, transmission.size),
+        drift=_DRIFTS.get(transmission.drift),
+        seed=transmission.noise_seed,
+        snr_db=transmission.snr_db,
+        # The gain that was drawn is in the record.
+        diversity=0,
+    )

@@ -1,0 +1,106 @@
+"""One picture through encode, channel and decode: what is sent, what comes back, how good it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from codec_runtime.evaluation.metrics import ms_ssim, psnr_db
+from xapp.lab.channel import fading_gain, transmit
+from xapp.lab.inference_client import CodecClient, DecoderChoice, Encoded
+from xapp.lab.pictures import Crop, DriftKind, Picture, PictureLibrary, drift
+
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything random about a transmission, so that it can be repeated.
+
+    Attributes:
+        window: which part of which picture.
+        drift: content drift.
+        seed: of noise, fading and drift.
+        snr_db: mean SNR.
+        diversity: branches of the fading, 0 for no fading.
+    """
+
+    window: Crop
+    drift: DriftKind | None
+    seed: int
+    snr_db: float
+    diversity: int
+
+    @property
+    def gain(self) -> float:
+        """|h|^2, 1 without fading."""
+        return fading_gain(self.seed, self.diversity) if self.diversity else 1.0
+
+    def picture(self, library: PictureLibrary) -> Picture:
+        """The picture that is sent, (size, size, 3)."""
+        return drift(library.crop(self.window), self.drift, self.seed)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Outcome of a transmission; ``latency_ms`` is encode + decode as the client saw them."""
+
+    original: Picture
+    restored: Picture
+    encoded: Encoded
+    psnr_db: float
+    ms_ssim: float
+    latency_ms: float
+
+
+def draw_seed(seed: int, user: int, index: int) -> int:
+    """Seed of the ``index``-th transmission of a user; below 2^53, so that JSON readers keep it exact."""
+    return int(np.random.SeedSequence([seed, user, index]).generate_state(1, np.uint64)[0] >> np.uint64(11))
+
+
+def measure(restored: NDArray[np.uint8], original: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """PSNR in dB and MS-SSIM of (B, H, W, 3) pictures, one value each per picture."""
+    pair = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (restored, original)]
+    with torch.inference_mode():
+        return psnr_db(*pair).tolist(), ms_ssim(*pair).tolist()
+
+
+async def send_picture(
+    client: CodecClient, library: PictureLibrary, user: str, draw: Draw, executor: Executor
+) -> Restored:
+    """One attempt under the user's directive; pixel and noise work is done in ``executor``.
+
+    Raises:
+        InferenceError: the runtime did not encode or decode.
+    """
+    original = await _in(executor, lambda: draw.picture(library))
+    begin = time.perf_counter()
+    encoded = await client.encode(original[None], user=user)
+    encode_s = time.perf_counter() - begin
+
+    received = await _in(
+        executor,
+        lambda: transmit(encoded.symbols[0], encoded.prefix, draw.snr_db, draw.gain, draw.seed),
+    )
+    begin = time.perf_counter()
+    restored = await client.decode(
+        received.symbols[None],
+        np.array([received.effective_snr_db], np.float32),
+        np.array([encoded.prefix], np.int32),
+        DecoderChoice(encoded.decoder, encoded.decoder_version, encoded.encoder_version, original.shape[0]),
+    )
+    latency_ms = 1e3 * (encode_s + time.perf_counter() - begin)
+    psnr, similarity = await _in(executor, lambda: measure(restored, original[None]))
+    return Restored(original, restored[0], encoded, psnr[0], similarity[0], latency_ms)
+
+
+async def _in(executor: Executor, work: Callable[[], ResultT]) -> ResultT:
+    return await asyncio.get_running_loop().run_in_executor(executor, work)
