@@ -16,6 +16,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
         decoder, parent_version: what to fine-tune.
         new_version: version of the candidate.
         budget_s: wall time the job may use.
+        max_age_s: only pictures sent within so many seconds before the job arrives; None for all kept. After
+            a drift the older ones show what the parent version knows already.
         seed: for reproducibility.
     """
 
@@ -25,6 +27,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     parent_version: int
     new_version: int
     budget_s: float
+    max_age_s: float | None = None
     seed: int = 1
 
 

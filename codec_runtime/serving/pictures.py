@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ class PictureBuffer:
     Args:
         per_user: pictures kept of one user.
         max_bytes: bound over all users; beyond it the user holding most bytes loses its oldest picture.
+        clock: seconds, for the age of pictures.
     """
 
-    def __init__(self, per_user: int, max_bytes: int) -> None:
+    def __init__(
+        self, per_user: int, max_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self._per_user = per_user
         self._max_bytes = max_bytes
-        self._pictures: dict[str, deque[Picture]] = {}
+        self._pictures: dict[str, deque[tuple[float, Picture]]] = {}
         self._bytes_of: dict[str, int] = {}
         self.total_bytes = 0
 
@@ -36,22 +41,33 @@ class PictureBuffer:
             if image.nbytes > self._max_bytes:
                 continue
             kept = self._pictures.setdefault(user, deque())
-            kept.append(np.array(image, dtype=np.uint8))
+            kept.append((self._clock(), np.array(image, dtype=np.uint8)))
             self._count(user, image.nbytes)
             if len(kept) > self._per_user:
                 self._drop_oldest(user)
             while self.total_bytes > self._max_bytes:
                 self._drop_oldest(max(self._bytes_of, key=self._bytes_of.__getitem__))
 
-    def recent(self, users: Iterable[str]) -> list[tuple[str, Picture]]:
-        """(user, picture) of the users named, oldest first within a user; unknown users give none."""
-        return [(user, picture) for user in dict.fromkeys(users) for picture in self._pictures.get(user, ())]
+    def recent(self, users: Iterable[str], max_age_s: float | None = None) -> list[tuple[str, Picture]]:
+        """(user, picture) of the users named, oldest first within a user; unknown users give none.
+
+        Args:
+            users: whose pictures.
+            max_age_s: leave out pictures encoded longer ago than this; None for all kept.
+        """
+        oldest = float("-inf") if max_age_s is None else self._clock() - max_age_s
+        return [
+            (user, picture)
+            for user in dict.fromkeys(users)
+            for encoded_s, picture in self._pictures.get(user, ())
+            if encoded_s >= oldest
+        ]
 
     def _count(self, user: str, size: int) -> None:
         self._bytes_of[user] = self._bytes_of.get(user, 0) + size
         self.total_bytes += size
 
     def _drop_oldest(self, user: str) -> None:
-        self._count(user, -self._pictures[user].popleft().nbytes)
+        self._count(user, -self._pictures[user].popleft()[1].nbytes)
         if not self._pictures[user]:
             del self._pictures[user], self._bytes_of[user]

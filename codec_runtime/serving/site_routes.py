@@ -94,9 +94,8 @@ async def post_training_job(request: Request) -> Response:
     models = runtime.models
     try:
         parent = models.decoder(job.decoder, job.parent_version)
-        report = runtime.jobs.submit(
-            job, parent, models.encoder_of(parent), runtime.pictures.recent(job.users)
-        )
+        pictures = runtime.pictures.recent(job.users, job.max_age_s)
+        report = runtime.jobs.submit(job, parent, models.encoder_of(parent), pictures)
     except (JobError, UnknownModelError) as cause:
         return error(400, str(cause))
     except JobQueueFullError as cause:

@@ -201,6 +201,16 @@ def test_pictures_are_bounded_by_count_and_bytes() -> None:
     assert buffer.recent(["c", "nobody"]) == []
 
 
+def test_pictures_from_before_a_drift_can_be_left_out() -> None:
+    now = 100.0
+    buffer = PictureBuffer(per_user=9, max_bytes=10_000, clock=lambda: now)
+    for now in (100.0, 104.0, 106.0):
+        buffer.add("a", np.full((1, 3, 4, 4), int(now), np.uint8))
+    now = 107.0
+    assert [int(p[0, 0, 0]) for _, p in buffer.recent(["a"], max_age_s=3.5)] == [104, 106]
+    assert len(buffer.recent(["a"])) == 3
+
+
 def test_kept_picture_does_not_alias_the_request() -> None:
     buffer = PictureBuffer(per_user=1, max_bytes=1000)
     images = np.zeros((1, 3, 4, 4), np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,6 +26,8 @@ def observation(rng: np.random.Generator, users: int, prefix: np.ndarray | None 
         snr_sd_db=np.full(users, 2.3),
         offset_db=rng.normal(0, 1.5, users),
         offset_sd_db=np.full(users, 2.0),
+        reference_db=np.full(users, 25.0),
+        slope=np.ones(users),
         surface=np.zeros(users, np.int64),
         weight=np.ones(users),
         prefix=np.zeros(users, np.int64) if prefix is None else prefix,
@@ -116,16 +120,7 @@ def test_rates_do_not_flap_under_small_noise() -> None:
     prefix = policy.decide(base).prefix
     changes = 0
     for _ in range(100):
-        noisy = Observation(
-            snr_db=base.snr_db + rng.normal(0, 0.05, 20),
-            snr_sd_db=base.snr_sd_db,
-            offset_db=base.offset_db,
-            offset_sd_db=base.offset_sd_db,
-            surface=base.surface,
-            weight=base.weight,
-            prefix=prefix,
-            surfaces=base.surfaces,
-        )
+        noisy = replace(base, snr_db=base.snr_db + rng.normal(0, 0.05, 20), prefix=prefix)
         new = policy.decide(noisy).prefix
         changes += int((new != prefix).sum())
         prefix = new
@@ -176,15 +171,17 @@ def test_users_who_send_more_count_more() -> None:
     seen = observation(np.random.default_rng(3), 10)
     weight = np.ones(10)
     weight[0] = 20.0
-    heavy = Observation(
-        **{
-            f: getattr(seen, f)
-            for f in ("snr_db", "snr_sd_db", "offset_db", "offset_sd_db", "surface", "prefix", "surfaces")
-        },
-        weight=weight,
-    )
-    decision = AdaptiveRate().decide(heavy)
+    decision = AdaptiveRate().decide(replace(seen, weight=weight))
     assert float(decision.prefix @ weight / weight.sum()) <= 6.0 + 1e-6
+
+
+def test_users_whose_content_gains_little_from_bandwidth_get_less_of_it() -> None:
+    seen = observation(np.random.default_rng(3), 20)
+    alike = replace(seen, snr_db=np.full(20, 8.0), offset_db=np.zeros(20))
+    flat = replace(alike, slope=np.where(np.arange(20) < 10, 0.3, 1.0))
+    # Without a target in reach only the mean PSNR counts.
+    prefix = AdaptiveRate(quality_target_db=60.0).decide(flat).prefix
+    assert prefix[:10].mean() < prefix[10:].mean()
 
 
 def test_unknown_policies_and_parameters_are_named() -> None:

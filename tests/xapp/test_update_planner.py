@@ -102,6 +102,20 @@ def test_training_waits_until_pictures_of_the_new_kind_have_gathered() -> None:
     assert plans.next_job(PARENTS, 3.0) is not None
 
 
+def test_training_takes_pictures_since_the_drift_also_after_a_failed_attempt() -> None:
+    plans = UpdatePlanner(PlannerSettings(collect_s=3.0, drift_lag_s=2.0, cooldown_s=5.0), "x")
+    assert drift(plans, 10.0)
+    first = plans.next_job(PARENTS, 13.0)
+    assert first is not None
+    assert first[1].max_age_s == pytest.approx(5.0)
+    plans.fail(first[1].job, "no gain", 20.0)
+    plans.tick(25.0)
+    assert drift(plans, 26.0)
+    second = plans.next_job(PARENTS, 29.0)
+    assert second is not None
+    assert second[1].max_age_s == pytest.approx(29.0 - 10.0 + 2.0)
+
+
 def test_the_group_that_lost_most_is_first() -> None:
     plans = planner()
     plans.on_drift("car", Counter(["attention"]), ["ue-1"], 0.0, drop_db=1.0)

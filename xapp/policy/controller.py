@@ -8,6 +8,7 @@ import numpy as np
 
 from codec_runtime.contract.directives import Directive
 from xapp.policy.catalog import DecoderCatalog, ServedDecoder
+from xapp.policy.content import content_slope
 from xapp.policy.decision import Decision, Observation, Policy
 from xapp.telemetry.columns import FloatArray, IntArray
 from xapp.telemetry.user_table import UNKNOWN_GROUP, UserTable
@@ -82,11 +83,14 @@ class DirectiveController:
         rate = table.sending_rate[rows]
         known = np.isfinite(rate)
         typical = float(rate[known].mean()) if known.any() else 1.0
+        reference = table.surface_db[rows]
         return Observation(
             snr_db=table.snr_db[rows] + trust * table.snr_bias_db[rows],
             snr_sd_db=np.sqrt(trust * table.snr_bias_var[rows] + (1 - trust) * table.snr_var[rows]),
             offset_db=trust * table.offset_db[rows],
             offset_sd_db=np.sqrt(trust * table.offset_var[rows] + (1 - trust) * spread**2),
+            reference_db=reference,
+            slope=content_slope(table.group[rows], count, table.step_power[rows], table.step_product[rows]),
             surface=surface,
             weight=np.where(known, rate, typical),
             prefix=table.prefix[rows],

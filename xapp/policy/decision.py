@@ -22,6 +22,8 @@ class Observation:
     Attributes:
         snr_db: expected effective SNR, dB. snr_sd_db: its spread from picture to picture, dB.
         offset_db: measured PSNR minus surface (content), dB. offset_sd_db: its spread, dB.
+        reference_db: surface value at which the offset was measured, dB. slope: change of measured PSNR per
+            change of the surface around it, > 0; below 1 for content that rate and SNR help less.
         surface: index in ``surfaces`` of the decoder that will restore the user's pictures.
         weight: relative number of pictures sent, > 0.
         prefix: directive in force, 0 for none.
@@ -32,6 +34,8 @@ class Observation:
     snr_sd_db: FloatArray
     offset_db: FloatArray
     offset_sd_db: FloatArray
+    reference_db: FloatArray
+    slope: FloatArray
     surface: IntArray
     weight: FloatArray
     prefix: IntArray

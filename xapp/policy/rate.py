@@ -1,10 +1,12 @@
 """Rate allocation: how many latent channels each user gets.
 
-Adaptive policy. For user u and prefix k of the ladder, with content offset o_u and the measured spreads of
-SNR (fading between pictures, unknown in advance) and of content,
+Adaptive policy. For user u and prefix k of the ladder, with content offset o_u measured where the surface
+said r_u, content slope b_u, and the measured spreads of SNR (fading between pictures, unknown in advance) and
+of content,
 
-    q[u,k]    = E_z[ surface(snr_u + s_u z, k) ] + o_u                  z ~ N(0,1), 5-point quadrature
-    miss[u,k] = E_z[ Phi((target - surface(snr_u + s_u z, k) - o_u) / c_u) ]
+    p(z)      = o_u + r_u + b_u (surface(snr_u + s_u z, k) - r_u)        z ~ N(0,1), 5-point quadrature
+    q[u,k]    = E_z[ p(z) ]
+    miss[u,k] = E_z[ Phi((target - p(z)) / c_u) ]
     U[u,k]    = w (1 - miss[u,k]) + q[u,k] / 10
 
 and sum_u a_u U[u, k_u] is maximised under sum_u a_u k_u <= budget sum_u a_u (a_u: pictures sent). For one
@@ -130,7 +132,10 @@ class AdaptiveRate:
 def predict(observation: Observation, ladder: FloatArray, target_db: float) -> tuple[FloatArray, FloatArray]:
     """Mean PSNR (dB) and probability of a miss of each user at each prefix, float64 [N, M] both."""
     snr = observation.snr_db[:, None] + observation.snr_sd_db[:, None] * NODES  # [N, 5]
-    psnr = observation.expected_psnr(snr, ladder) + observation.offset_db[:, None, None]  # [N, 5, M]
+    surface = observation.expected_psnr(snr, ladder)  # [N, 5, M]
+    reference = observation.reference_db[:, None, None]
+    psnr = observation.offset_db[:, None, None] + reference
+    psnr = psnr + observation.slope[:, None, None] * (surface - reference)
     spread = np.maximum(observation.offset_sd_db, 0.25)[:, None, None]
     below = normal_cdf((target_db - psnr) / spread)
     quality: FloatArray = np.einsum("nzm,z->nm", psnr, NODE_WEIGHTS)

@@ -38,6 +38,10 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "snr_bias_var": (np.float64, 0.0),  # dB^2: the fading that reports do not show
     "offset_db": (np.float64, 0.0),  # measured PSNR minus the surface: how hard the content is
     "offset_var": (np.float64, 0.0),
+    "surface_db": (np.float64, 0.0),  # moving average of what the surface expected, dB
+    "surface_last_db": (np.float64, np.nan),  # what it expected of the last transmission, dB
+    "step_power": (np.float64, 0.0),  # E[dx^2], dB^2: dx = change of the expectation between transmissions
+    "step_product": (np.float64, 0.0),  # E[dx dy], dB^2: dy = change of the measured PSNR
     "psnr_db": (np.float64, np.nan),
     "qualities": (np.int64, 0),
     "quality_s": (np.float64, NEVER),  # last quality report

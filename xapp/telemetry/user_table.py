@@ -37,6 +37,9 @@ _PLAIN: Final = {
 
 UNKNOWN_GROUP: Final = "unknown"
 
+LEVEL_SHIFT_DB: Final = 6.0
+"""A larger change of PSNR between two transmissions is another picture, not an effect of rate or channel."""
+
 
 class Labels:
     """Strings as small integers, so that a column can hold them."""
@@ -238,6 +241,8 @@ class UserTable:
             self._ema("snr_bias_db", "snr_bias_var", row, report.snr_db - reported, gain)
         if not math.isnan(expected_psnr_db):
             self._ema("offset_db", "offset_var", row, report.psnr_db - expected_psnr_db, gain)
+            columns["surface_db"][row] += gain * (expected_psnr_db - float(columns["surface_db"][row]))
+            self._fold_step(row, expected_psnr_db, report.psnr_db, gain)
         since = now_s - float(columns["quality_s"][row])
         if count and 0 < since < 1e6:
             # Interval, not rate, is averaged: the mean of 1/interval is biased upwards.
@@ -248,6 +253,17 @@ class UserTable:
         columns["quality_s"][row] = now_s
         columns["qualities"][row] = count + 1
         return row
+
+    def _fold_step(self, row: int, expected_db: float, measured_db: float, gain: float) -> None:
+        """How measured PSNR follows the surface between transmissions; level shifts are left out."""
+        columns = self._columns
+        expected_step = expected_db - float(columns["surface_last_db"][row])
+        measured_step = measured_db - float(columns["psnr_db"][row])
+        columns["surface_last_db"][row] = expected_db
+        if abs(measured_step) <= LEVEL_SHIFT_DB and not math.isnan(expected_step):
+            columns["step_power"][row] += gain * (expected_step**2 - float(columns["step_power"][row]))
+            product = expected_step * measured_step
+            columns["step_product"][row] += gain * (product - float(columns["step_product"][row]))
 
     def _ema(self, mean: str, variance: str, row: int, value: float, gain: float) -> None:
         columns = self._columns

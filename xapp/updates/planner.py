@@ -52,12 +52,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    """Durations in seconds, see the rules."""
+    """Durations in seconds, see the rules; drift_lag_s: a drift began about so long before it was noticed."""
 
     budget_s: float = 12.0
     job_timeout_s: float = 78.0
     step_timeout_s: float = 60.0
     collect_s: float = 3.0
+    drift_lag_s: float = 2.0
     cooldown_s: float = 20.0
     backoff_max_s: float = 300.0
     min_gain_db: float = 0.1
@@ -71,6 +72,7 @@ class GroupPlan:
         families: decoder families still to update, the first one is in work.
         job: the current training job; since: when the stage was entered, s.
         drop_db: how far quality fell.
+        drifted_at: when the drift now being worked on was first noticed, s; kept over failed attempts.
         not_before: drift is ignored before that, s. attempt: failures since the last success.
     """
 
@@ -82,6 +84,7 @@ class GroupPlan:
     progress: float = 0.0
     drop_db: float = 0.0
     since: float = 0.0
+    drifted_at: float = 0.0
     not_before: float = 0.0
     attempt: int = 0
     updates: int = 0
@@ -178,6 +181,8 @@ class UpdatePlanner:
         plan.families = [family for family, _ in families.most_common()]
         plan.users = list(users)
         plan.drop_db = drop_db
+        if plan.attempt == 0:
+            plan.drifted_at = now
         self._enter(plan, Stage.DRIFTED, now)
         return True
 
@@ -216,6 +221,7 @@ class UpdatePlanner:
             parent_version=parent,
             new_version=self._highest[family],
             budget_s=self.settings.budget_s,
+            max_age_s=now - plan.drifted_at + self.settings.drift_lag_s,
         )
         plan.progress = 0.0
         self._enter(plan, Stage.TRAINING, now)
@@ -311,6 +317,7 @@ class UpdatePlanner:
             plan = self.plan(str(group))
             plan.not_before = now + float(values["wait_s"])
             plan.attempt, plan.updates = int(values["attempt"]), int(values["updates"])
+            plan.drifted_at = now
             gain = values["last_gain_db"]
             plan.last_gain_db = None if gain is None else float(gain)
 

@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from xapp.ric.rmr import messages
 from xapp.ric.rmr.frame import MAX_FRAME_BYTES, FrameReader, RmrFrameError, RmrMessage, encode_frame
@@ -71,8 +72,8 @@ class _PeerConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, no check: uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
         self._owner._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

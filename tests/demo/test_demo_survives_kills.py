@@ -1,0 +1,83 @@
+"""Each process of the demo is killed once: the others report it and go on, and its restart is picked up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROCESSES = ("runtime", "xapp", "lab", "redis")
+STAY_AWAY_S = 9.0
+
+
+def _pid_of(process: str, out: Path) -> int | None:
+    """Process id of a child of the demo by its command line: its settings file, or redis' working folder."""
+    mark = str(out / "run") if process == "redis" else str(out / "run" / f"{process}.json")
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        is_redis = "redis-server" in words[0]
+        if mark in words and is_redis == (process == "redis") and "demo" not in words:
+            return int(entry.name)
+    return None
+
+
+def _wait_for(what, deadline_s: float):
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        value = what()
+        if value:
+            return value
+        time.sleep(0.2)
+    raise AssertionError(f"not within {deadline_s} s")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killing_any_process_is_reported_and_its_restart_is_picked_up(tmp_path):
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "xapp.cli",
+        "demo",
+        "--duration",
+        "90",
+        "--users",
+        "6",
+        "--no-live",
+        "--json",
+        "--out",
+        str(out),
+    ]
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        _wait_for(lambda: list(out.glob("lab/*/transmissions.jsonl")), 120)
+        for process in PROCESSES:
+            pid = _wait_for(lambda process=process: _pid_of(process, out), 30)
+            os.kill(pid, signal.SIGKILL)
+            _wait_for(lambda process=process, pid=pid: (_pid_of(process, out) or pid) != pid, 30)
+            time.sleep(STAY_AWAY_S)
+        stdout, stderr = demo.communicate(timeout=200)
+    finally:
+        demo.kill()
+    assert demo.returncode == 0, stderr
+    summary = json.loads(stdout)
+    assert set(summary["restarts"]) == set(PROCESSES)
+    told = " ".join(event["kind"] + " " + event.get("text", "") for event in summary["events"])
+    for process in PROCESSES:
+        assert process in told
+    # After the last restart the loop runs again: the xApp that was restarted has counted indications.
+    assert summary["indications"] > 100
+    assert summary["decode_errors"] == 0
+    assert summary["transmissions"] > 20
