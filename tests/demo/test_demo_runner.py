@@ -158,13 +158,13 @@ def test_only_transmissions_by_an_updated_decoder_are_decoded_again():
 
 
 def test_the_static_share_fits_the_time_and_is_reproducible():
-    sent = [transmission(i, time_s=i, latency_ms=100.0) for i in range(1, 201)]
-    assert len(static_share(sent, 1e9, seed=1)) == 200
-    share = static_share(sent, 9.0, seed=1)
-    assert len(share) == 150
-    assert share == static_share(sent, 9.0, seed=1)
+    sent = [transmission(i, time_s=i, latency_ms=100.0) for i in range(1, 501)]
+    assert len(static_share(sent, 1e9, seed=1)) == 500
+    share = static_share(sent, 21.0, seed=1)
+    assert len(share) == 350
+    assert share == static_share(sent, 21.0, seed=1)
     assert [t.id for t in share] == sorted(t.id for t in share)
-    assert len(static_share(sent, 0.0, seed=1)) == 120
+    assert len(static_share(sent, 0.0, seed=1)) == 300
     assert static_share([], 1.0, seed=1) == []
 
 

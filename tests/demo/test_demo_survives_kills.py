@@ -16,18 +16,15 @@ PROCESSES = ("runtime", "xapp", "lab", "redis")
 STAY_AWAY_S = 9.0
 
 
-def _pid_of(process: str, out: Path) -> int | None:
-    """Process id of a child of the demo by its command line: its settings file, or redis' working folder."""
-    mark = str(out / "run") if process == "redis" else str(out / "run" / f"{process}.json")
+def _pid_of(process: str, demo: int) -> int | None:
+    """Process id of a child of the demo, told by its command line (redis rewrites its own)."""
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
         try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        except OSError:
+        except (OSError, ValueError, IndexError):
             continue
-        is_redis = "redis-server" in words[0]
-        if mark in words and is_redis == (process == "redis") and "demo" not in words:
+        if parent == demo and (process in words[2:4] or (process == "redis" and "redis-server" in words[0])):
             return int(entry.name)
     return None
 
@@ -64,9 +61,9 @@ def test_killing_any_process_is_reported_and_its_restart_is_picked_up(tmp_path):
     try:
         _wait_for(lambda: list(out.glob("lab/*/transmissions.jsonl")), 120)
         for process in PROCESSES:
-            pid = _wait_for(lambda process=process: _pid_of(process, out), 30)
+            pid = _wait_for(lambda process=process: _pid_of(process, demo.pid), 30)
             os.kill(pid, signal.SIGKILL)
-            _wait_for(lambda process=process, pid=pid: (_pid_of(process, out) or pid) != pid, 30)
+            _wait_for(lambda process=process, pid=pid: (_pid_of(process, demo.pid) or pid) != pid, 30)
             time.sleep(STAY_AWAY_S)
         stdout, stderr = demo.communicate(timeout=200)
     finally:
