@@ -190,15 +190,21 @@ class _Decoder(nn.Module):
         self.config = config = config or JsccConfig()
         folded = 4 * config.latent_channels
         self.bypass = _LinearBypass(folded, PATCH_DIMS, folded)
+        self.stages, self.tail = self._network(folded)
+        _silence(self.tail)
 
-    def _synthesise(self, folded: Tensor, cond: Tensor) -> Tensor:
+    def _network(self, folded: int) -> tuple[nn.ModuleList, nn.Conv2d | nn.ConvTranspose2d]:
+        """Stages from ``folded`` channels at an eighth to ``width`` at a quarter; the tail to 48."""
         raise NotImplementedError
 
     def forward(self, received: Tensor, snr_db: Tensor, prefix: Tensor) -> Tensor:
         cond = condition(snr_db, prefix, self.config.latent_channels)
         folded = F.pixel_unshuffle(received, 2)
         linear = self.bypass.map(folded * self.bypass.gains(cond))
-        return F.pixel_shuffle(linear, PATCH) + self._synthesise(folded, cond)
+        x = folded
+        for stage in self.stages:
+            x = stage(x, cond)
+        return F.pixel_shuffle(linear, PATCH) + F.pixel_shuffle(self.tail(x), 4)
 
     def start_from_pca(self, pca: PatchPca) -> None:
         """Set the bypass to the inverse of the power-allocated PCA encoder."""
@@ -212,11 +218,9 @@ class AttentionDecoder(_Decoder):
 
     architecture = "jscc-compact-attention"
 
-    def __init__(self, config: JsccConfig | None = None) -> None:
-        super().__init__(config)
-        width, deep = self.config.width, self.config.deep_width
-        refine, folded = self.config.refinements, 4 * self.config.latent_channels
-        self.stages = nn.ModuleList(
+    def _network(self, folded: int) -> tuple[nn.ModuleList, nn.Conv2d]:
+        width, deep, refine = self.config.width, self.config.deep_width, self.config.refinements
+        stages = nn.ModuleList(
             (
                 Stage(_conv(folded, deep), deep, inverse=True, gate=SnrAttention(deep),
                       refinements=refine),
@@ -227,14 +231,7 @@ class AttentionDecoder(_Decoder):
                 Stage(_conv(width, width), width, inverse=True, gate=SnrAttention(width)),
             )
         )
-        self.tail = _conv(width, 48)
-        _silence(self.tail)
-
-    def _synthesise(self, folded: Tensor, cond: Tensor) -> Tensor:
-        x = folded
-        for stage in self.stages:
-            x = stage(x, cond)
-        return F.pixel_shuffle(self.tail(x), 4)
+        return stages, _conv(width, 48)
 
 
 class ConvDecoder(_Decoder):
@@ -242,10 +239,9 @@ class ConvDecoder(_Decoder):
 
     architecture = "jscc-compact-conv"
 
-    def __init__(self, config: JsccConfig | None = None) -> None:
-        super().__init__(config)
-        width, deep, folded = self.config.width, self.config.deep_width, 4 * self.config.latent_channels
-        self.stages = nn.ModuleList(
+    def _network(self, folded: int) -> tuple[nn.ModuleList, nn.ConvTranspose2d]:
+        width, deep = self.config.width, self.config.deep_width
+        stages = nn.ModuleList(
             (
                 Stage(nn.ConvTranspose2d(folded, deep, 3, padding=1), deep, inverse=True, gate=SnrGate(deep)),
                 Stage(nn.ConvTranspose2d(deep, deep, 3, padding=1), deep, inverse=True, gate=SnrGate(deep)),
@@ -255,14 +251,7 @@ class ConvDecoder(_Decoder):
                       gate=SnrGate(width)),
             )
         )
-        self.tail = nn.ConvTranspose2d(width, 48, 3, padding=1)
-        _silence(self.tail)
-
-    def _synthesise(self, folded: Tensor, cond: Tensor) -> Tensor:
-        x = folded
-        for stage in self.stages:
-            x = stage(x, cond)
-        return F.pixel_shuffle(self.tail(x), 4)
+        return stages, nn.ConvTranspose2d(width, 48, 3, padding=1)
 
 
 ENCODERS: dict[str, type[JsccEncoder]] = {JsccEncoder.architecture: JsccEncoder}

@@ -17,7 +17,6 @@ from xapp.lab.channel import (
     cqi_from_sinr,
     effective_snr_db,
     fading_gain,
-    normal_cdf,
     transmit,
 )
 from xapp.lab.mobility import MINIMUM_DISTANCE_M, Mobility, assign_classes
@@ -64,12 +63,6 @@ def test_shadowing_of_a_user_that_stands_still_does_not_change() -> None:
     process = GudmundsonProcess(5, np.random.default_rng(1))
     before = process.value
     assert (process.advance(np.zeros(5), 10.0) == before).all()
-
-
-def test_normal_distribution_function_is_accurate() -> None:
-    x = np.linspace(-4.0, 4.0, 81)
-    exact = np.array([0.5 * math.erfc(-v / math.sqrt(2.0)) for v in x])
-    assert np.abs(normal_cdf(x) - exact).max() < 3e-4
 
 
 def test_cqi_grows_with_sinr_from_out_of_range_to_15() -> None:

@@ -12,7 +12,7 @@ from xapp_simulated_site import make_manifest, quality_points, synthetic_psnr
 
 from codec_runtime.contract.bundle import QualityPoint
 from xapp.policy.decision import LADDER, Observation, UnknownPolicyError, make_policy
-from xapp.policy.normal import normal_cdf
+from xapp.policy.quadrature import NODE_WEIGHTS, NODES
 from xapp.policy.rate import AdaptiveRate, FixedRate, lagrangian, spend_rest
 from xapp.policy.surface import QualitySurface, SurfaceError
 
@@ -69,8 +69,9 @@ def test_another_channel_mode_is_used_when_the_wanted_one_is_missing() -> None:
     assert surface.at(5.0, 6) == 25.0
 
 
-def test_normal_distribution_function() -> None:
-    assert normal_cdf(np.array([-1.959964, 0.0, 1.0])) == pytest.approx([0.025, 0.5, 0.8413447], abs=2e-7)
+def test_quadrature_gives_the_moments_of_the_standard_normal() -> None:
+    moments = [float(NODE_WEIGHTS @ NODES**power) for power in range(5)]
+    assert moments == pytest.approx([1.0, 0.0, 1.0, 0.0, 3.0], abs=1e-9)
 
 
 @settings(max_examples=40, deadline=None)

@@ -22,9 +22,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+from scipy.special import ndtr
 
 from xapp.policy.decision import LADDER, Decision, Observation, register
-from xapp.policy.normal import NODE_WEIGHTS, NODES, normal_cdf
+from xapp.policy.quadrature import NODE_WEIGHTS, NODES
 from xapp.telemetry.columns import FloatArray, IntArray
 
 MISS_WEIGHTS: Final = (16.0, 8.0, 4.0, 2.8, 2.0, 1.4, 1.0, 0.7, 0.5, 0.35, 0.25, 0.12, 0.06, 0.0)
@@ -137,7 +138,7 @@ def predict(observation: Observation, ladder: FloatArray, target_db: float) -> t
     psnr = observation.offset_db[:, None, None] + reference
     psnr = psnr + observation.slope[:, None, None] * (surface - reference)
     spread = np.maximum(observation.offset_sd_db, 0.25)[:, None, None]
-    below = normal_cdf((target_db - psnr) / spread)
+    below = ndtr((target_db - psnr) / spread)
     quality: FloatArray = np.einsum("nzm,z->nm", psnr, NODE_WEIGHTS)
     miss: FloatArray = np.einsum("nzm,z->nm", below, NODE_WEIGHTS)
     return quality, miss
