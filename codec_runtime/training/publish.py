@@ -26,7 +26,7 @@ from codec_runtime.evaluation.baselines import evaluate_baselines
 from codec_runtime.evaluation.codec import QualityRow, evaluate, rate_name
 from codec_runtime.evaluation.command import load_pictures
 
-SURFACE_SNRS_DB = (-5.0, -2.0, 1.0, 4.0, 7.0, 10.0, 13.0, 16.0, 20.0)
+SURFACE_SNRS_DB = (-5.0, 1.0, 4.0, 7.0, 10.0, 13.0, 20.0)
 SURFACE_PREFIXES = (2, 4, 6, 8, 12, 16)
 CARD_SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
 _COST_SIDE = 256
