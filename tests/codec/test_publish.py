@@ -64,7 +64,8 @@ def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, p
     for name in ("attention", "conv"):
         manifest, _ = load_module(bundle_directory(out, "decoder", name, 1))
         assert manifest.encoder_sha256 == encoder.files[0].sha256
-        assert {(p.prefix, p.snr_db) for p in manifest.quality} == set(itertools.product((6, 16), (1.0, 13.0)))
+        cells = {(point.prefix, point.snr_db) for point in manifest.quality}
+        assert cells == set(itertools.product((6, 16), (1.0, 13.0)))
         assert manifest.provenance["seed"] == "7"
         assert manifest.macs_per_pixel > 0
     card = (out / "README.md").read_text()
