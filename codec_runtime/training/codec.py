@@ -78,7 +78,11 @@ def train_codec(
         done = out / f"{name}.safetensors"
         if done.exists():
             encoder.load_state_dict(load_file(out / "encoder.safetensors"))
+            decoder.load_state_dict(load_file(done))
             continue
+        if not train_encoder and not (initial is not None and (initial / done.name).exists()):
+            # The encoder has left the PCA start; its own decoder's bypass reads it better than that does.
+            decoder.bypass.load_state_dict(attention.bypass.state_dict())
         partial = out / f"{name}.partial.safetensors"
         with tqdm(total=100, desc=f"{stage} ({name})", unit="%") as bar:
 
@@ -96,6 +100,7 @@ def train_codec(
                     save_file(encoder_state, out / "encoder.partial.safetensors")
                 save_file(decoder_state, partial)
         assert last is not None
+        decoder.load_state_dict(last[1])
         if train_encoder:
             encoder.load_state_dict(last[0])
             save_file(last[0], out / "encoder.safetensors")
