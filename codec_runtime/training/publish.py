@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,7 @@ def model_card(
     ]
     names = [*decoders, "linear", "jpeg-capacity"]
     cells = {(row.decoder, row.prefix, row.snr_db): row for row in rows}
+    lines += ["", below_floor(cells, list(decoders))]
     for prefix in SURFACE_PREFIXES:
         lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
         lines.append("| scheme | " + " | ".join(f"{snr:g} dB" for snr in CARD_SNRS_DB) + " |")
@@ -156,6 +157,20 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def below_floor(cells: Mapping[tuple[str, int, float], QualityRow], decoders: Sequence[str]) -> str:
+    """One line that says where a decoder is no better than the linear floor (PSNR)."""
+    worse = [
+        f"{name} at R = {rate_name(prefix)}, {snr:g} dB"
+        for name in decoders
+        for prefix in SURFACE_PREFIXES
+        for snr in CARD_SNRS_DB
+        if cells[(name, prefix, snr)].psnr_db <= cells[("linear", prefix, snr)].psnr_db
+    ]
+    if not worse:
+        return "Above the linear floor in every cell."
+    return f"Below the linear floor in PSNR: {'; '.join(worse)}. Everywhere else above it."
 
 
 def _point(row: QualityRow) -> QualityPoint:

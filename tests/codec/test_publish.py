@@ -71,6 +71,7 @@ def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, p
     card = (out / "README.md").read_text()
     assert "semcom train codec --images photos" in card
     assert "| linear |" in card
+    assert "linear floor" in card
     assert "### R = 1/16 (k = 6)" in card
     table = evaluate_command(
         folders=[pictures], channel="awgn", snrs="1,13", rates="1/16", decoder="all", seeds=1, weights=out
