@@ -58,7 +58,7 @@ def train_codec(
             weights = initial / f"{name}.safetensors"
             if weights.exists():
                 module.load_state_dict(load_file(weights))
-    stages_done: list[dict[str, str]] = []
+    stages_done: list[dict[str, str | int]] = []
     record = {
         "train": asdict(config),
         "model": model.as_dict(),
@@ -86,7 +86,11 @@ def train_codec(
         partial = out / f"{name}.partial.safetensors"
         with tqdm(total=100, desc=f"{stage} ({name})", unit="%") as bar:
 
+            steps = 0
+
             def show(progress: Progress, bar: tqdm = bar) -> None:
+                nonlocal steps
+                steps = progress.step
                 bar.n = round(100 * progress.fraction, 1)
                 bar.set_postfix_str(f"step {progress.step} PSNR {progress.psnr_db:.2f} dB")
 
@@ -106,6 +110,6 @@ def train_codec(
             save_file(last[0], out / "encoder.safetensors")
         save_file(last[1], done)
         partial.unlink(missing_ok=True)
-        stages_done.append({"stage": stage, "decoder": name})
+        stages_done.append({"stage": stage, "decoder": name, "steps": steps})
         (out / "provenance.json").write_text(json.dumps(record, indent=2))
     (out / "encoder.partial.safetensors").unlink(missing_ok=True)

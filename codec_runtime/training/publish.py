@@ -68,6 +68,7 @@ def publish(run: Path, test_folders: Sequence[Path], out: Path, version: int) ->
         "seed": str(record["train"]["seed"]),
         "train": json.dumps(record["train"], sort_keys=True),
         "command": _command(record),
+        "steps": _steps(record),
     }
     pictures = load_pictures(test_folders)
     encoder_manifest = write_bundle(
@@ -134,7 +135,8 @@ def model_card(
         "",
         f"Training data: {provenance['data']}, sha256 `{provenance['data_sha256'][:16]}`; research-use",
         "photographs, so the weights are for research use.",
-        f"Seed {provenance['seed']}. Command: `{provenance['command']}`",
+        f"Seed {provenance['seed']}. Steps made in that time: {provenance['steps']}.",
+        f"Command: `{provenance['command']}`",
         "",
         f"## Quality on {pictures} test pictures (Kodak), AWGN",
         "",
@@ -190,6 +192,12 @@ def _command(record: dict[str, Any]) -> str:
     if record.get("initial"):
         return f"{_command(record['initial'])} --out first; then {command} --initial first"
     return command
+
+
+def _steps(record: dict[str, Any]) -> str:
+    """Steps of each stage, first run first: a budget in minutes says little about the training."""
+    made = ", ".join(f"{s['stage']} ({s['decoder']}) {s['steps']}" for s in record["stages"])
+    return f"{_steps(record['initial'])}, then {made}" if record.get("initial") else made
 
 
 def _encoder_macs(encoder: JsccEncoder) -> float:

@@ -49,6 +49,7 @@ def run(tmp_path):
     record = {
         "model": SMALL.as_dict(), "train": {"seed": 7, "learning_rate": 1e-3}, "data_sha256": "ab" * 32,
         "folders": ["photos"], "pictures": 3, "anchor_minutes": 2.0, "decoder_minutes": 1.0, "initial": None,
+        "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}],
     }
     (folder / "provenance.json").write_text(json.dumps(record))
     return folder
@@ -72,6 +73,7 @@ def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, p
     assert "semcom train codec --images photos" in card
     assert "| linear |" in card
     assert "linear floor" in card
+    assert "anchor (attention) 12" in card
     assert "### R = 1/16 (k = 6)" in card
     table = evaluate_command(
         folders=[pictures], channel="awgn", snrs="1,13", rates="1/16", decoder="all", seeds=1, weights=out
