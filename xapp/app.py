@@ -24,7 +24,6 @@ import uvloop
 
 import xapp.policy.rate  # noqa: F401  (registers the policies)
 from codec_runtime.contract.directives import RejectedDirective
-from codec_runtime.contract.logs import configure_logging
 from xapp.actuator import Actuator
 from xapp.delivery.repository import TufRepository
 from xapp.e2_subscriptions import SUBMGR, E2Subscriptions
@@ -295,7 +294,6 @@ def run_xapp(settings: XAppSettings) -> int:
     Returns:
         Exit code: 0 after an orderly end, 2 when the settings cannot be followed or a port is taken.
     """
-    configure_logging("xapp", settings.log_level)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))

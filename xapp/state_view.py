@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from xapp.telemetry.columns import NEVER
 
 if TYPE_CHECKING:
     from xapp.app import XApp
-
-FULL_LATENT: Final = 96
-"""Real symbols per source block at bandwidth ratio 1: R = prefix / 96."""
 
 HISTOGRAM_EDGES_MS: Final = (
     0.0,
@@ -109,7 +107,7 @@ def _policy(xapp: XApp) -> dict[str, Any]:
     if last is not None:
         view |= {
             "mean_prefix": round(last.mean_prefix, 4),
-            "bandwidth_ratio_mean": round(last.mean_prefix / FULL_LATENT, 6),
+            "bandwidth_ratio_mean": round(last.mean_prefix / RATE_DENOMINATOR, 6),
             "miss_weight": last.miss_weight,
             "predicted_miss": _number(last.predicted_miss, 4),
             "predicted_psnr_db": _number(last.predicted_psnr_db, 3),
@@ -140,7 +138,7 @@ def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
             "snr_sd_db": _number(float(snr_sd[row]), 2),
             "offset_sd_db": _number(float(offset_sd[row]), 2),
             "prefix": prefix,
-            "bandwidth_ratio": round(prefix / FULL_LATENT, 6),
+            "bandwidth_ratio": round(prefix / RATE_DENOMINATOR, 6),
             "decoder": table.decoders.name(int(table.decoder[row])),
             "decoder_version": int(table.decoder_version[row]),
             "encoder_version": int(table.encoder_version[row]),

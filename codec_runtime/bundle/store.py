@@ -50,6 +50,9 @@ WEIGHTS_LIMIT = 64 << 20
 PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npy", ".npz"})
 _DTYPES: dict[str, torch.dtype] = {"F16": torch.float16, "F32": torch.float32}
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+"""Root of the bundles that come with the package."""
+
 # A manifest must not make the runtime allocate gigabytes before its tensors are compared. (Building on the
 # meta device would not need this, but costs two seconds: it imports torch's compiler.)
 _HYPERPARAMETER_LIMITS = {"latent_channels": 96, "width": 512, "deep_width": 512, "refinements": 4}
@@ -178,11 +181,6 @@ def read_manifest(directory: Path) -> BundleManifest:
     return parse_manifest(_read_bounded(path, MANIFEST_LIMIT), str(path))
 
 
-def weights_sha256(manifest: BundleManifest) -> str:
-    """sha256 (hex) of the weights file: what a decoder's ``encoder_sha256`` must equal."""
-    return manifest.files[0].sha256
-
-
 def verify_state(directory: Path) -> tuple[BundleManifest, dict[str, Tensor]]:
     """Manifest and fp32 tensors of a bundle directory, every check done that needs no architecture.
 
@@ -304,6 +302,7 @@ def _config(manifest: BundleManifest, origin: Path) -> JsccConfig:
 
 
 __all__ = [
+    "SHIPPED_WEIGHTS",
     "BundleError",
     "build_module",
     "bundle_directory",
@@ -313,7 +312,6 @@ __all__ = [
     "parse_manifest",
     "read_manifest",
     "verify_state",
-    "weights_sha256",
     "write_atomic",
     "write_bundle",
 ]

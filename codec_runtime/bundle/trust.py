@@ -49,7 +49,7 @@ from codec_runtime.bundle.errors import (
     VersionConflictError,
 )
 from codec_runtime.bundle.inbox import Inbox, check_name
-from codec_runtime.bundle.store import load_module, read_manifest, weights_sha256
+from codec_runtime.bundle.store import load_module, read_manifest
 from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
 
 _SCHEME = "inbox://"
@@ -227,7 +227,7 @@ class BundleInstaller:
         except BundleError:
             shutil.rmtree(place)  # damaged on disk: the verified copy takes its place
             return
-        if weights_sha256(installed) != weights_sha256(manifest):
+        if installed.weights_sha256 != manifest.weights_sha256:
             raise VersionConflictError(
                 f"another {manifest.kind} {manifest.name} version {manifest.version} is installed; "
                 "publish the new weights under a new version"

@@ -10,13 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SYMBOL_DENOMINATOR = 96
-"""R = prefix / 96 for a latent at a quarter of the resolution."""
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 
 
 def bandwidth_ratio(prefix: float) -> float:
     """Complex channel symbols per source value (pixel x colour) when ``prefix`` channels are sent."""
-    return prefix / SYMBOL_DENOMINATOR
+    return prefix / RATE_DENOMINATOR
 
 
 def prefix_mask(prefix: Tensor, channels: int) -> Tensor:

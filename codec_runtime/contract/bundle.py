@@ -81,3 +81,8 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int = 0
     macs_per_pixel: float = 0.0
     minimum_runtime: str = "0.1.0"
+
+    @property
+    def weights_sha256(self) -> str:
+        """sha256 (hex) of the weights file, which a decoder's ``encoder_sha256`` names; "" without one."""
+        return next((file.sha256 for file in self.files if file.name == WEIGHTS_FILE), "")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+RATE_DENOMINATOR = 96
+"""A prefix of k latent channels is bandwidth ratio R = k / 96, complex symbols per source value."""
+
 
 class Directive(msgspec.Struct, frozen=True, kw_only=True):
     """How one user's pictures are to be sent from now on.

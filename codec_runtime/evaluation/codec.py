@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from codec_runtime.channel.models import awgn, rayleigh_gain, rayleigh_slow_equalised
 from codec_runtime.channel.symbols import bandwidth_ratio
 from codec_runtime.codecs.jscc import pad_to_multiple
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from codec_runtime.evaluation.metrics import ms_ssim, psnr_db, to_uint8
 
 CHANNELS = ("awgn", "rayleigh_slow_eq")
@@ -37,8 +38,8 @@ class QualityRow:
 
 def rate_name(prefix: int) -> str:
     """``6`` -> ``1/16``: the bandwidth ratio as the field writes it."""
-    ratio = 96 / prefix
-    return f"1/{ratio:g}" if ratio == int(ratio) else f"{prefix}/96"
+    ratio = RATE_DENOMINATOR / prefix
+    return f"1/{ratio:g}" if ratio == int(ratio) else f"{prefix}/{RATE_DENOMINATOR}"
 
 
 @torch.inference_mode()

@@ -12,14 +12,18 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from codec_runtime.bundle.store import bundle_directory, find_bundles, load_module, read_manifest
+from codec_runtime.bundle.store import (
+    SHIPPED_WEIGHTS,
+    bundle_directory,
+    find_bundles,
+    load_module,
+    read_manifest,
+)
 from codec_runtime.codecs.jscc import JsccEncoder
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from codec_runtime.evaluation.codec import QualityRow, evaluate, rate_name
 from codec_runtime.evaluation.metrics import MS_SSIM_MINIMUM_SIDE
 from codec_runtime.training.data import list_images, load_image
-
-SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
-RATE_DENOMINATOR = 96
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,9 @@ def load_codec(root: Path, decoder: str = "all") -> tuple[JsccEncoder, dict[str,
     if not encoders:
         raise FileNotFoundError(f"no encoder bundle below {root}")
     newest = max(encoders, key=lambda m: m.version)
-    encoder_sha = newest.files[0].sha256
     families = {
         m.name: m for m in sorted(manifests, key=lambda m: m.version)
-        if m.kind == "decoder" and m.encoder_sha256 == encoder_sha and decoder in ("all", m.name)
+        if m.kind == "decoder" and m.encoder_sha256 == newest.weights_sha256 and decoder in ("all", m.name)
     }
     if not families:
         raise FileNotFoundError(f"no decoder {decoder!r} for encoder version {newest.version} below {root}")

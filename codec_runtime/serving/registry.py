@@ -21,7 +21,7 @@ import numpy as np
 from torch import nn
 
 from codec_runtime.bundle.errors import BundleError, MixedPairError, VersionConflictError
-from codec_runtime.bundle.store import load_module, weights_sha256
+from codec_runtime.bundle.store import load_module
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.serving.inference import decode, encode
 
@@ -47,7 +47,7 @@ class LoadedBundle:
 
     @property
     def sha256(self) -> str:
-        return weights_sha256(self.manifest)
+        return self.manifest.weights_sha256
 
 
 @dataclass(frozen=True)

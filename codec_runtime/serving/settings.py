@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from codec_runtime.bundle.store import SHIPPED_WEIGHTS
 from codec_runtime.contract.settings import SettingsError
 
 ENV_PREFIX = "SEMCOM_RUNTIME"
@@ -74,9 +75,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 def shipped_weights(settings: RuntimeSettings) -> Path:
     """Directory of the shipped bundles."""
-    if settings.weights_dir:
-        return Path(settings.weights_dir)
-    return Path(__file__).resolve().parent.parent / "weights"
+    return Path(settings.weights_dir) if settings.weights_dir else SHIPPED_WEIGHTS
 
 
 def uses_mtls(settings: RuntimeSettings) -> bool:

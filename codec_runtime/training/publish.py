@@ -13,15 +13,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from tqdm import tqdm
 
-from codec_runtime.bundle.store import bundle_directory, load_module, weights_sha256, write_bundle
+from codec_runtime.bundle.store import (
+    bundle_directory,
+    load_module,
+    manifest_bytes,
+    write_atomic,
+    write_bundle,
+)
 from codec_runtime.codecs.cost import macs
 from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
 from codec_runtime.codecs.linear import PatchPca
-from codec_runtime.contract.bundle import BundleManifest, QualityPoint
+from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest, QualityPoint
 from codec_runtime.evaluation.baselines import evaluate_baselines
 from codec_runtime.evaluation.codec import QualityRow, evaluate, rate_name
 from codec_runtime.evaluation.command import load_pictures
@@ -78,40 +86,34 @@ def publish(run: Path, test_folders: Sequence[Path], out: Path, version: int) ->
         macs_per_pixel=_encoder_macs(JsccEncoder(model)),
     )
     _, encoder = load_module(bundle_directory(out, "encoder", "anchor", version))
-    encoder_sha = weights_sha256(encoder_manifest)
     kinds: dict[str, type[AttentionDecoder] | type[ConvDecoder]] = {
         "attention": AttentionDecoder, "conv": ConvDecoder,
     }
-    modules, manifests = {}, {}
+    modules: dict[str, nn.Module] = {}
+    manifests: dict[str, BundleManifest] = {}
     for name, kind in kinds.items():
         directory = bundle_directory(out, "decoder", name, version)
-
-        def write(
-            quality: Sequence[QualityPoint] = (), *, name: str = name, directory: Path = directory,
-            kind: type[AttentionDecoder] | type[ConvDecoder] = kind,
-        ) -> BundleManifest:
-            return write_bundle(
-                directory, kind="decoder", name=name, version=version, architecture=kind.architecture,
-                hyperparameters=dict(model.as_dict()), state=load_file(run / f"{name}.safetensors"),
-                encoder_sha256=encoder_sha, provenance=provenance, quality=quality,
-                macs_per_pixel=_decoder_macs(kind(model)),
-            )
-
-        write()
-        modules[name] = load_module(directory)[1]
-        manifests[name] = write
+        write_bundle(
+            directory, kind="decoder", name=name, version=version, architecture=kind.architecture,
+            hyperparameters=dict(model.as_dict()), state=load_file(run / f"{name}.safetensors"),
+            encoder_sha256=encoder_manifest.weights_sha256, provenance=provenance,
+            macs_per_pixel=_decoder_macs(kind(model)),
+        )
+        manifests[name], modules[name] = load_module(directory)
     total = len(SURFACE_PREFIXES) * len(SURFACE_SNRS_DB)
     with tqdm(total=total, unit="cell", file=sys.stderr, desc="surface") as bar:
         rows = evaluate(
             encoder, modules, pictures, snrs_db=SURFACE_SNRS_DB, prefixes=SURFACE_PREFIXES,
             on_cell=bar.update,
         )
-    finished = {
-        name: write([_point(row) for row in rows if row.decoder == name]) for name, write in manifests.items()
-    }
+    for name, manifest in manifests.items():
+        points = [_point(row) for row in rows if row.decoder == name]
+        manifests[name] = msgspec.structs.replace(manifest, quality=points)
+        path = bundle_directory(out, "decoder", name, version) / MANIFEST_FILE
+        write_atomic(path, manifest_bytes(manifests[name]))
     pca = PatchPca(**load_file(run / "pca.safetensors"))
     baselines = evaluate_baselines(pca, pictures, snrs_db=CARD_SNRS_DB, prefixes=SURFACE_PREFIXES)
-    card = model_card(encoder_manifest, finished, rows + baselines, provenance, len(pictures))
+    card = model_card(encoder_manifest, manifests, rows + baselines, provenance, len(pictures))
     (out / "README.md").write_text(card)
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codec_runtime.bundle.errors import BundleError, MixedPairError
-from codec_runtime.bundle.store import load_module, weights_sha256, write_bundle
+from codec_runtime.bundle.store import load_module, write_bundle
 from codec_runtime.contract.bundle import BundleManifest, QualityPoint
 from codec_runtime.contract.updates import TrainingJob
 from codec_runtime.training.finetune import (
@@ -60,7 +60,7 @@ def run_job(directory: Path, overrides: Mapping[str, Any], *, started: float) ->
     torch.manual_seed(job.seed)
     encoder_manifest, encoder = load_module(directory / "encoder")
     parent_manifest, decoder = load_module(directory / "parent")
-    if parent_manifest.encoder_sha256 != weights_sha256(encoder_manifest):
+    if parent_manifest.encoder_sha256 != encoder_manifest.weights_sha256:
         raise MixedPairError("mixed pair: the parent decoder was trained against another encoder")
     pictures = load_file(directory / PICTURES_FILE)
     names = sorted(pictures)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from codec_runtime.contract.bundle import WEIGHTS_FILE, BundleManifest
+from codec_runtime.contract.bundle import BundleManifest
 from xapp.policy.surface import QualitySurface, SurfaceError, prior_surface
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class DecoderCatalog:
         A decoder without a usable surface borrows its parent's, else another one of its family, else gets
         :func:`xapp.policy.surface.prior_surface` (and that is logged).
         """
-        encoders = {_weights_sha256(m): m.version for m in models if m.kind == "encoder"}
+        encoders = {m.weights_sha256: m.version for m in models if m.kind == "encoder"}
         served: dict[tuple[str, int], ServedDecoder] = {}
         for manifest in sorted((m for m in models if m.kind == "decoder"), key=lambda m: (m.name, m.version)):
             served[manifest.name, manifest.version] = ServedDecoder(
@@ -100,7 +100,7 @@ class DecoderCatalog:
         }
 
     def _surface(self, manifest: BundleManifest) -> int:
-        key = (manifest.name, manifest.version, _weights_sha256(manifest))
+        key = (manifest.name, manifest.version, manifest.weights_sha256)
         if key in self._surface_of:
             return self._surface_of[key]
         try:
@@ -119,7 +119,3 @@ class DecoderCatalog:
         self.surfaces.append(surface)
         self._surface_of[key] = len(self.surfaces) - 1
         return self._surface_of[key]
-
-
-def _weights_sha256(manifest: BundleManifest) -> str:
-    return next((file.sha256 for file in manifest.files if file.name == WEIGHTS_FILE), "")

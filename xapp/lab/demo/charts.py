@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from xapp.lab.demo.bandwidth import LATENT_CHANNELS
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from xapp.lab.demo.summary import Delivered, RunData, RunEvent, compared, update_gains_db
 
 CLASS_COLOURS = {"mobile": "#0072b2", "drone": "#d55e00", "car": "#009e73", "fixed": "#cc79a7"}
@@ -70,7 +70,7 @@ def timelines(data: RunData) -> str:
         axes = figure.subplots(3, 1, sharex=True)
         rows: list[tuple[str, Callable[[Delivered], float]]] = [
             ("SNR (dB)", lambda t: t.snr_db),
-            ("Rate R (source bandwidth)", lambda t: t.prefix / LATENT_CHANNELS),
+            ("Rate R (source bandwidth)", lambda t: t.prefix / RATE_DENOMINATOR),
             (f"PSNR (dB); dashed: the target of {data.quality_target_db:g} dB", lambda t: t.psnr_db),
         ]
         for axis, (label, value) in zip(axes, rows, strict=True):
@@ -243,7 +243,7 @@ def _histogram_bars(edges: Sequence[float], counts: Sequence[float]) -> list[tup
 
 
 def _rate_ticks(limits: tuple[float, float]) -> list[float]:
-    ladder = [k / LATENT_CHANNELS for k in (1, 2, 3, 4, 6, 8, 12, 16)]
+    ladder = [k / RATE_DENOMINATOR for k in (1, 2, 3, 4, 6, 8, 12, 16)]
     return [tick for tick in ladder if limits[0] <= tick <= limits[1]]
 
 

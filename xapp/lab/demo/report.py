@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from xapp.lab.demo import charts
-from xapp.lab.demo.bandwidth import LATENT_CHANNELS, rate_text
+from xapp.lab.demo.bandwidth import rate_text
 from xapp.lab.demo.pictures import PHASES, PicturePair, pairs_by_phase, pairs_by_snr
 from xapp.lab.demo.report_style import CSS
 from xapp.lab.demo.summary import RunData
@@ -138,7 +139,7 @@ def _cards(summary: Mapping[str, Any]) -> str:
             "",
         ),
         (
-            "R = " + (rate_text(ratio * LATENT_CHANNELS) if ratio else _UNKNOWN),
+            "R = " + (rate_text(ratio * RATE_DENOMINATOR) if ratio else _UNKNOWN),
             "mean bandwidth ratio",
             "complex channel symbols for each colour value of the picture; the same on both sides",
             "",
@@ -222,7 +223,7 @@ def _class_table(summary: Mapping[str, Any]) -> str:
             str(row["users"]),
             str(row["transmissions"]),
             _number(row["snr_db_mean"], 1),
-            rate_text(ratio * LATENT_CHANNELS) if ratio else _UNKNOWN,
+            rate_text(ratio * RATE_DENOMINATOR) if ratio else _UNKNOWN,
             f"{_number(psnr['adaptive'], 2)} / {_number(psnr['static_same_bandwidth'], 2)}",
             f"{_number(ssim['adaptive'], 3)} / {_number(ssim['static_same_bandwidth'], 3)}",
             f"{_percent(misses['adaptive'])} / {_percent(misses['static_same_bandwidth'])}",
@@ -269,7 +270,7 @@ def _method(data: RunData, summary: Mapping[str, Any]) -> str:
         "subscription, the Open Inference Protocol, and updates signed and verified by The Update Framework. "
         "The radio is simulated; its numbers say nothing about a real cell's coverage.",
         "“Static” sends the same pictures through the same fading and noise at one rate (a mix of two "
-        f"neighbouring ones, on average R = {mean_prefix}/{LATENT_CHANNELS}), restored by the decoder "
+        f"neighbouring ones, on average R = {mean_prefix}/{RATE_DENOMINATOR}), restored by the decoder "
         "version in use at that moment, after the live phase. It "
         f"was measured on {shared:,} of {total:,} transmissions{share}",
         "“Gain of the update”: pictures that the new decoder restored are restored a second time, with the "

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xapp.lab.demo.bandwidth import LATENT_CHANNELS
+from codec_runtime.contract.directives import RATE_DENOMINATOR
 from xapp.lab.demo.totals import CounterTotals, XAppHistory, mean
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def summarise(data: RunData) -> dict[str, Any]:
         "swaps": counters["swaps"],
         "requests": data.lab["requests"] or 2 * len(data.transmissions),
         "failed_requests": max(data.lab["failed_requests"], failed),
-        "bandwidth_ratio_mean": _rounded(mean([t.prefix / LATENT_CHANNELS for t in delivered]), 5),
+        "bandwidth_ratio_mean": _rounded(mean([t.prefix / RATE_DENOMINATOR for t in delivered]), 5),
         "psnr_db": quality["psnr_db"],
         "quality_misses": quality["quality_misses"],
         "ms_ssim": quality["ms_ssim"],
@@ -233,7 +233,7 @@ def _classes(data: RunData, pairs: Sequence[tuple[Delivered, ReplayResult]]) -> 
             "users": len({t.user for t in data.transmissions if t.device_class == name}),
             "transmissions": len(mine),
             "snr_db_mean": _rounded(mean([t.snr_db for t in mine]), 2),
-            "bandwidth_ratio_mean": _rounded(mean([t.prefix / LATENT_CHANNELS for t in mine]), 5),
+            "bandwidth_ratio_mean": _rounded(mean([t.prefix / RATE_DENOMINATOR for t in mine]), 5),
             **_quality(twins, mine, data.quality_target_db),
         }
     return rows
