@@ -9,7 +9,8 @@ from statistics import fmean, pstdev
 import torch
 from torch import Tensor, nn
 
-from codec_runtime.channel.models import awgn, rayleigh_gain, rayleigh_slow_equalised
+from codec_runtime.channel.awgn import awgn
+from codec_runtime.channel.rayleigh import rayleigh_gain, rayleigh_slow_equalised
 from codec_runtime.channel.symbols import bandwidth_ratio
 from codec_runtime.codecs.jscc import pad_to_multiple
 from codec_runtime.contract.directives import RATE_DENOMINATOR

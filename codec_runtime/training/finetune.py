@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from codec_runtime.channel.models import awgn
+from codec_runtime.channel.awgn import awgn
 from codec_runtime.training.data import CropSampler
 from codec_runtime.training.recipe import distortion_db, draw_conditions
 

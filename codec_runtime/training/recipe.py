@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from codec_runtime.channel.models import awgn, rayleigh_gain
+from codec_runtime.channel.awgn import awgn
+from codec_runtime.channel.rayleigh import rayleigh_gain
 from codec_runtime.training.data import CropSampler
 
 SNR_RANGE_DB = (-4.0, 20.0)

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec_runtime.channel.models import awgn, noise_variance, rayleigh_gain, rayleigh_slow_equalised
+from codec_runtime.channel.awgn import awgn, noise_variance
+from codec_runtime.channel.rayleigh import rayleigh_gain, rayleigh_slow_equalised
 from codec_runtime.channel.symbols import bandwidth_ratio, normalise_power, to_complex, to_real
 
 

@@ -247,7 +247,7 @@ def transmit(
 ) -> ReceivedSymbols:
     """Slow fading, equalised with perfect channel knowledge: AWGN at ``snr_db + 10 log10 gain``.
 
-    Same maths as :func:`codec_runtime.channel.models.rayleigh_slow_equalised`. The noise depends on
+    Same maths as :func:`codec_runtime.channel.rayleigh.rayleigh_slow_equalised`. The noise depends on
     ``seed`` alone: the first channels get the same noise whatever the prefix, so that another rate can be
     replayed over the same draw.
 
