@@ -39,10 +39,11 @@ lint: $(DEV) ## ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(LAB) ## latencies of the control loop and of decoding, from a half-minute run of the whole system
+bench: $(LAB) ## latencies from a half-minute run of the whole system, then the codec's backend against eager torch
 	@$(BIN)/semcom demo --duration 30 --no-live --json --out bench-out $(ARGS) | $(BIN)/python -c \
 	  'import json, sys; s = json.load(sys.stdin); \
 	  print(json.dumps({k: s[k] for k in ("indications", "loop_ms", "decode_ms")}))'
+	@$(BIN)/semcom bench codec --json
 
 clean: ## remove what runs and tools leave behind, keep the virtual environment
 	rm -rf demo-out bench-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

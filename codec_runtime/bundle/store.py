@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -34,7 +34,7 @@ from codec_runtime.bundle.errors import (
     UnknownArchitectureError,
     UnknownTensorError,
 )
-from codec_runtime.codecs.jscc import DECODERS, ENCODERS, JsccConfig
+from codec_runtime.codecs.registry import DECODERS, ENCODERS, CodecConfig, configure
 from codec_runtime.contract.bundle import (
     MANIFEST_FILE,
     WEIGHTS_FILE,
@@ -52,10 +52,6 @@ _DTYPES: dict[str, torch.dtype] = {"F16": torch.float16, "F32": torch.float32}
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 SHIPPED_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 """Root of the bundles that come with the package."""
-
-# A manifest must not make the runtime allocate gigabytes before its tensors are compared. (Building on the
-# meta device would not need this, but costs two seconds: it imports torch's compiler.)
-_HYPERPARAMETER_LIMITS = {"latent_channels": 96, "width": 512, "deep_width": 512, "refinements": 4}
 
 
 def bundle_directory(root: Path, kind: str, name: str, version: int) -> Path:
@@ -265,15 +261,14 @@ def build_module(manifest: BundleManifest, state: Mapping[str, Tensor], origin: 
     Raises:
         UnknownArchitectureError, ManifestError, MissingTensorError, UnknownTensorError, ShapeMismatchError.
     """
-    # Each architecture is a class constructed from a JsccConfig.
-    registries: dict[str, Mapping[str, Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
+    registries: dict[str, Mapping[str, type[nn.Module]]] = {"encoder": ENCODERS, "decoder": DECODERS}
     registry = registries.get(manifest.kind, {})
     if manifest.architecture not in registry:
         raise UnknownArchitectureError(
             f"{origin}: no {manifest.kind} architecture {manifest.architecture!r} in this runtime; "
             f"known are {', '.join(sorted(registry)) or 'none'}"
         )
-    module: nn.Module = registry[manifest.architecture](_config(manifest, origin))
+    module = registry[manifest.architecture](_config(manifest, origin))
     wanted = module.state_dict()
     _same_names(set(state), set(wanted), origin, f"architecture {manifest.architecture}")
     for key, tensor in wanted.items():
@@ -286,19 +281,14 @@ def build_module(manifest: BundleManifest, state: Mapping[str, Tensor], origin: 
     return module.eval().requires_grad_(False)
 
 
-def _config(manifest: BundleManifest, origin: Path) -> JsccConfig:
-    values: dict[str, int] = {}
-    for key, value in manifest.hyperparameters.items():
-        limit = _HYPERPARAMETER_LIMITS.get(key)
-        if limit is None:
-            raise ManifestError(f"{origin}: unknown hyper-parameter {key!r} of {manifest.architecture}")
-        low = 0 if key == "refinements" else 1
-        if not isinstance(value, int) or not low <= value <= limit:
-            raise ManifestError(
-                f"{origin}: hyper-parameter {key} = {value!r}; an integer in {low}..{limit} is needed"
-            )
-        values[key] = value
-    return JsccConfig(**values)
+def _config(manifest: BundleManifest, origin: Path) -> CodecConfig:
+    # A manifest must not make the runtime allocate gigabytes before its tensors are compared: each value is
+    # bounded. (Building on the meta device would not need this, but costs two seconds: it imports torch's
+    # compiler.)
+    try:
+        return configure(manifest.architecture, manifest.hyperparameters)
+    except ValueError as error:
+        raise ManifestError(f"{origin}: {manifest.architecture}: {error}") from error
 
 
 __all__ = [

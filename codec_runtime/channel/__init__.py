@@ -1,4 +1,6 @@
-"""The radio channel between encoder and decoder: power normalisation, noise and fading.
+"""The radio channel between encoder and decoder: power normalisation, noise, fading, OFDM, impairments.
 
-Belongs here: textbook channel models on complex baseband symbols. Does not: anything that learns.
+Belongs here: textbook channel models on complex baseband symbols and the receiver's part that has no weights
+(channel estimation, equalisation). Does not: anything that learns. :mod:`codec_runtime.channel.modes` names
+every model.
 """

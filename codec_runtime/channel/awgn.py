@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from codec_runtime.channel.gaussian import standard_normal
+from codec_runtime.channel.received import Received
 from codec_runtime.channel.symbols import prefix_mask
 
 
@@ -28,5 +30,13 @@ def awgn(
         prefix: (B,) channels sent; those beyond stay zero.
     """
     std = (noise_variance(snr_db) / 2.0).sqrt()[:, None, None, None]
-    noise = torch.randn(sent.shape, generator=generator, device=sent.device)
+    noise = standard_normal(sent.shape, sent.device, generator)
     return sent + noise * std * prefix_mask(prefix, sent.shape[1])
+
+
+def awgn_channel(
+    sent: Tensor, snr_db: Tensor, prefix: Tensor, generator: torch.Generator | None = None
+) -> Received:
+    """Mode ``awgn``: :func:`awgn`, the SNR known exactly (Bourtsoulatze et al., "Deep joint source-channel
+    coding for wireless image transmission", TCCN 2019)."""
+    return Received(awgn(sent, snr_db, prefix, generator), snr_db)

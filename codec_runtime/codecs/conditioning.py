@@ -4,6 +4,10 @@ AF follows Xu et al., "Wireless Image Transmission Using Deep Source Channel Cod
 Modules" (TCSVT 2022) as used by the seed paper's encoder: global average pool, concatenated with the
 SNR, FC - ReLU - FC - sigmoid, channel-wise scale. Here the rate (prefix length / latent channels) is a
 second conditioning input, since one encoder serves every rate.
+
+The scale is ``ceiling`` times the sigmoid. A ceiling of 1 is the papers' form, which can only attenuate: it
+starts nearly open, so that a deep stack lets the signal through. A ceiling of 2 starts at about 1 and can
+amplify as well.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ SNR_SCALE_DB = 10.0
 """SNR in dB is divided by this before it meets pooled features of order one."""
 
 CONDITION_FEATURES = 2
+
+OPEN = 2.0
+"""Initial bias of a sigmoid that is to start nearly open: sigmoid(2) = 0.88."""
 
 
 def condition(snr_db: Tensor, prefix: Tensor, latent_channels: int) -> Tensor:
@@ -31,26 +38,35 @@ def condition(snr_db: Tensor, prefix: Tensor, latent_channels: int) -> Tensor:
     return torch.stack((snr_db / SNR_SCALE_DB, prefix.to(snr_db.dtype) / latent_channels), dim=1)
 
 
-class SnrAttention(nn.Module):
-    """AF module: (B, C, H, W), (B, 2) -> (B, C, H, W) scaled channel-wise by values in (0, 2)."""
+def _start_open(layer: nn.Linear, ceiling: float) -> None:
+    if ceiling == 1.0:
+        nn.init.constant_(layer.bias, OPEN)
 
-    def __init__(self, channels: int, hidden: int = 16) -> None:
+
+class SnrAttention(nn.Module):
+    """AF module: (B, C, H, W), (B, 2) -> (B, C, H, W) scaled channel-wise by values in (0, ceiling)."""
+
+    def __init__(self, channels: int, hidden: int = 16, *, ceiling: float = 2.0) -> None:
         super().__init__()
+        self.ceiling = ceiling
         self.fc1 = nn.Linear(channels + CONDITION_FEATURES, hidden)
         self.fc2 = nn.Linear(hidden, channels)
+        _start_open(self.fc2, ceiling)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         pooled = x.mean(dim=(2, 3))
         scale = torch.sigmoid(self.fc2(torch.relu(self.fc1(torch.cat((pooled, cond), dim=1)))))
-        return x * (2.0 * scale)[:, :, None, None]
+        return x * (self.ceiling * scale)[:, :, None, None]
 
 
 class SnrGate(nn.Module):
-    """Light gate: one FC on the condition alone, sigmoid, channel-wise scale; no pooling."""
+    """Light gate: one FC on the condition alone, sigmoid, channel-wise scale in (0, ceiling); no pooling."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, ceiling: float = 2.0) -> None:
         super().__init__()
+        self.ceiling = ceiling
         self.fc = nn.Linear(CONDITION_FEATURES, channels)
+        _start_open(self.fc, ceiling)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        return x * (2.0 * torch.sigmoid(self.fc(cond)))[:, :, None, None]
+        return x * (self.ceiling * torch.sigmoid(self.fc(cond)))[:, :, None, None]

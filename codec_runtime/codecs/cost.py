@@ -1,4 +1,4 @@
-"""Multiply-accumulates of a codec network, counted by running it once with hooks."""
+"""What a codec network costs: parameters, and multiply-accumulates counted by running it once with hooks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from torch import Tensor, nn
 from codec_runtime.codecs.gdn import GDN
 
 
+def parameter_count(module: nn.Module) -> int:
+    """Trainable values; the running statistics of batch normalisation are none."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def macs(module: nn.Module, *inputs: Tensor) -> int:
     """MACs of one forward pass: convolutions, transposed convolutions, linear layers and GDN.
 
-    Element-wise work (PReLU, gates) is not counted, as is usual.
+    Element-wise work (PReLU, gates, batch normalisation, pooling) is not counted, as is usual. The module
+    runs in evaluation mode, so that no running statistic changes.
     """
     total = 0
+    training = [layer for layer in module.modules() if layer.training]
 
     def count(layer: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
@@ -32,10 +39,13 @@ def macs(module: nn.Module, *inputs: Tensor) -> int:
             total += output.numel() * output.shape[1]
 
     handles = [layer.register_forward_hook(count) for layer in module.modules()]
+    module.eval()
     try:
         with torch.inference_mode():
             module(*inputs)
     finally:
         for handle in handles:
             handle.remove()
+        for layer in training:
+            layer.training = True
     return total

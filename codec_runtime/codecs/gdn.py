@@ -45,7 +45,8 @@ class GDN(nn.Module):
     Shape: (B, C, H, W) -> (B, C, H, W), float.
 
     beta and gamma are stored as square roots (reparametrisation), bounded below by ``_BETA_MIN`` and 0,
-    so that they stay non-negative under any optimiser.
+    so that they stay non-negative under any optimiser. The pedestal keeps the square's slope away from zero,
+    so that a gamma of 0 can grow (Balle et al., ICLR 2017, section 6.1).
     """
 
     _PEDESTAL = 2.0**-18
@@ -58,10 +59,14 @@ class GDN(nn.Module):
         gamma = gamma_init * torch.eye(channels) + self._PEDESTAL
         self.gamma = nn.Parameter(torch.sqrt(gamma))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def coefficients(self) -> tuple[Tensor, Tensor]:
+        """(C,) beta >= ``_BETA_MIN`` and (C, C) gamma >= 0, as the normalisation uses them."""
         beta_bound = (self._BETA_MIN + self._PEDESTAL) ** 0.5
         beta = _lower_bound(self.beta, beta_bound) ** 2 - self._PEDESTAL
         gamma = _lower_bound(self.gamma, self._PEDESTAL**0.5) ** 2 - self._PEDESTAL
-        channels = x.shape[1]
-        norm = F.conv2d(x.abs(), gamma.view(channels, channels, 1, 1), beta)
+        return beta, gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        beta, gamma = self.coefficients()
+        norm = F.conv2d(x.abs(), gamma[:, :, None, None], beta)
         return x * norm if self.inverse else x / norm

@@ -25,9 +25,6 @@ from codec_runtime.codecs.conditioning import CONDITION_FEATURES, SnrAttention, 
 from codec_runtime.codecs.gdn import GDN
 from codec_runtime.codecs.linear import PATCH, PATCH_DIMS, PatchPca, power_gains, to_patches
 
-SIZE_MULTIPLE = 8
-"""Image sides are padded to a multiple of this (two halvings below a quarter-resolution stem)."""
-
 
 @dataclass(frozen=True)
 class JsccConfig:
@@ -258,14 +255,3 @@ ENCODERS: dict[str, type[JsccEncoder]] = {JsccEncoder.architecture: JsccEncoder}
 DECODERS: dict[str, type[_Decoder]] = {
     decoder.architecture: decoder for decoder in (AttentionDecoder, ConvDecoder)
 }
-
-
-def pad_to_multiple(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    """Replicate-pad (B, 3, H, W) on the right and bottom to multiples of 8; returns the original (H, W)."""
-    height, width = images.shape[2:]
-    padded = F.pad(images, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="replicate")
-    return padded, (height, width)
-
-
-def parameter_count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())

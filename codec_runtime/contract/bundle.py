@@ -54,7 +54,7 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True):
         kind: what the tensors are.
         name: bundle name within its kind, e.g. ``anchor`` (encoder), ``attention`` (decoder family).
         version: 1, 2, ...; unique per (kind, name).
-        architecture: id in the runtime's registry, e.g. ``jscc-compact-attention``.
+        architecture: id in the runtime's registry, e.g. ``jscc-fast-attention``.
         hyperparameters: constructor arguments of that architecture.
         files, tensors: content, so that a wrong or truncated file is refused by name.
         encoder_sha256: for decoders and adapters, sha256 of the encoder weights file they were trained

@@ -95,7 +95,7 @@ def run_encode(
     encoder = models.encoder(directive.encoder_version if wanted is None else wanted)
     snr = _condition(request, "snr_db", "FP32", np.full(batch, directive.snr_db, np.float32))
     prefix = _condition(request, "prefix", "INT32", np.full(batch, directive.prefix, np.int32))
-    symbols = inference.encode(encoder.module, images, snr, prefix)
+    symbols = inference.encode(encoder.network, images, snr, prefix)
     encoder_version = encoder.manifest.version
     return Result(
         {"symbols": symbols},
@@ -143,7 +143,7 @@ def run_decode(request: InferRequest, models: Models, limits: Limits, version: i
     assert height is not None
     assert width is not None
     image = inference.decode(
-        decoder.module, symbols, _required(request, "snr_db", "FP32"), _required(request, "prefix", "INT32"),
+        decoder.network, symbols, _required(request, "snr_db", "FP32"), _required(request, "prefix", "INT32"),
         height, width,
     )
     return Result(

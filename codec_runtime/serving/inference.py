@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from codec_runtime.channel.symbols import prefix_mask
-from codec_runtime.codecs.jscc import SIZE_MULTIPLE, pad_to_multiple
+from codec_runtime.codecs.padding import SIZE_MULTIPLE, pad_to_multiple
+from codec_runtime.serving.backends.interface import CodecNetwork
 
 SNR_LIMITS_DB = (-40.0, 60.0)
 _LATENT_STRIDE = 4
@@ -20,8 +21,8 @@ class InferenceInputError(ValueError):
     """An input tensor is out of range; the message says which and what would be right."""
 
 
-def latent_channels(module: nn.Module) -> int:
-    """c, the longest prefix of a codec module."""
+def latent_channels(module: nn.Module | CodecNetwork) -> int:
+    """c, the longest prefix of a codec module or network."""
     return int(cast(Any, module).config.latent_channels)
 
 
@@ -42,7 +43,7 @@ def check_conditions(
 
 @torch.inference_mode()
 def encode(
-    encoder: nn.Module,
+    encoder: nn.Module | CodecNetwork,
     images: npt.NDArray[np.uint8],
     snr_db: npt.NDArray[np.float32],
     prefix: npt.NDArray[np.int32],
@@ -74,7 +75,7 @@ def encode(
 
 @torch.inference_mode()
 def decode(
-    decoder: nn.Module,
+    decoder: nn.Module | CodecNetwork,
     symbols: npt.NDArray[np.float32],
     snr_db: npt.NDArray[np.float32],
     prefix: npt.NDArray[np.int32],

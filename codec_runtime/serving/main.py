@@ -10,7 +10,9 @@ import threading
 
 import uvicorn
 
+from codec_runtime.contract.settings import SettingsError
 from codec_runtime.serving.app import create_app
+from codec_runtime.serving.backends.interface import BackendError
 from codec_runtime.serving.runtime import Runtime
 from codec_runtime.serving.settings import RuntimeSettings, check_exposure, uses_mtls
 
@@ -33,11 +35,15 @@ def build_server(settings: RuntimeSettings) -> DrainingServer:
     """The server of ``settings``, not yet running.
 
     Raises:
-        SettingsError: it would offer state-changing endpoints to a network without client authentication.
+        SettingsError: it would offer state-changing endpoints to a network without client authentication, or
+            the backend of the settings cannot be loaded.
     """
     if check_exposure(settings):
         logger.warning("listening off loopback without mTLS", extra={"host": settings.host})
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except BackendError as error:
+        raise SettingsError(str(error)) from error
     tls = uses_mtls(settings)
     config = uvicorn.Config(
         app,

@@ -34,7 +34,15 @@ class RuntimeMetrics:
         )
         self.model = Gauge(
             f"{prefix}model_info", "1 for each bundle that is served",
-            ("kind", "name", "version", "architecture", "sha256"), registry=registry,
+            ("kind", "name", "version", "architecture", "sha256", "served_by"), registry=registry,
+        )
+        self.backend = Gauge(
+            f"{prefix}backend_info", "1 for the engine that computes the codec", ("backend", "precision"),
+            registry=registry,
+        )
+        self.backend_fallbacks = Counter(
+            f"{prefix}backend_fallbacks_total", "Networks that torch serves because the backend does not",
+            registry=registry,
         )
         self.directives = Gauge(
             f"{prefix}directives_in_force", "Users with a directive", registry=registry
@@ -73,7 +81,8 @@ class RuntimeMetrics:
         for bundle in models.all():
             manifest = bundle.manifest
             self.model.labels(
-                manifest.kind, manifest.name, str(manifest.version), manifest.architecture, bundle.sha256[:16]
+                manifest.kind, manifest.name, str(manifest.version), manifest.architecture,
+                bundle.sha256[:16], bundle.backend,
             ).set(1)
 
     def render(self) -> bytes:

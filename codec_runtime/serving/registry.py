@@ -3,16 +3,17 @@
 Rules:
 
 1. ``Models`` is immutable. A request takes the current one once and uses it to its end.
-2. A set is *prepared* (verified, built, warmed up) outside; only then one assignment publishes it.
+2. A set is *prepared* (verified, built, compiled, warmed up) outside; only then one assignment publishes it.
 3. A decoder enters only with the encoder it was trained against loaded: a mixed pair cannot be formed.
 4. An error while preparing leaves the published set as it was.
+5. A sound bundle that the backend does not compute correctly is served by torch.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +24,9 @@ from torch import nn
 from codec_runtime.bundle.errors import BundleError, MixedPairError, VersionConflictError
 from codec_runtime.bundle.store import load_module
 from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.serving.backends.interface import Backend, BackendName, CodecNetwork
+from codec_runtime.serving.backends.selection import build_network
+from codec_runtime.serving.backends.torch_backend import TorchBackend
 from codec_runtime.serving.inference import decode, encode
 
 DEFAULT_DECODER = "attention"
@@ -39,11 +43,19 @@ class WarmUpError(BundleError):
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """A served module with its manifest and the directory it came from."""
+    """A served module with its manifest and the directory it came from.
+
+    Attributes:
+        module: the trained module, the reference.
+        network: what computes it.
+        backend: the engine of ``network``.
+    """
 
     manifest: BundleManifest
     module: nn.Module
     directory: Path
+    network: CodecNetwork
+    backend: BackendName
 
     @property
     def sha256(self) -> str:
@@ -119,9 +131,18 @@ class Models:
 
 
 class ModelRegistry:
-    """Holds the published :class:`Models`; readers take :attr:`models`, one writer at a time publishes."""
+    """Holds the published :class:`Models`; readers take :attr:`models`, one writer at a time publishes.
 
-    def __init__(self) -> None:
+    Args:
+        backend: engine of the networks; eager torch on the CPU if None.
+        on_fallback: called when torch stands in for ``backend``.
+    """
+
+    def __init__(
+        self, backend: Backend | None = None, on_fallback: Callable[[], None] | None = None
+    ) -> None:
+        self._backend = backend or TorchBackend(device="cpu")
+        self._on_fallback = on_fallback
         self._models = Models()
         self._writer = threading.Lock()
 
@@ -130,18 +151,23 @@ class ModelRegistry:
         return self._models
 
     def prepare(self, directories: Iterable[Path]) -> list[LoadedBundle]:
-        """Verify, build and warm up the bundles of ``directories``; nothing is served yet.
+        """Verify, build, compile and warm up the bundles of ``directories``; nothing is served yet.
 
         Raises:
             BundleError (with ``WarmUpError``).
             MixedPairError: a decoder's encoder is neither loaded nor among them.
             VersionConflictError: another bundle of that name and version is loaded.
         """
-        bundles = [LoadedBundle(*load_module(directory), directory) for directory in directories]
+        bundles = [self._load(directory) for directory in directories]
         models = _merged(self._models, bundles, frozenset())
         for bundle in bundles:
             _warm_up(bundle, models)
         return bundles
+
+    def _load(self, directory: Path) -> LoadedBundle:
+        manifest, module = load_module(directory)
+        network, backend = build_network(self._backend, module, self._on_fallback)
+        return LoadedBundle(manifest, module, directory, network, backend)
 
     def publish(
         self, bundles: Iterable[LoadedBundle], retired: frozenset[tuple[str, int]] = frozenset()
@@ -183,15 +209,15 @@ def _merged(models: Models, bundles: Iterable[LoadedBundle], retired: frozenset[
 
 
 def _warm_up(bundle: LoadedBundle, models: Models) -> None:
-    """One small picture through the new module; first calls also compile and allocate."""
+    """One small picture through the new network, as a request would send it; first calls also allocate."""
     encoder = bundle if bundle.manifest.kind == "encoder" else models.encoder_of(bundle)
     picture = np.full((1, 3, _WARM_UP_SIDE, _WARM_UP_SIDE), 96, np.uint8)
     snr, prefix = np.array([7.0], np.float32), np.array([4], np.int32)
     try:
-        symbols = encode(encoder.module, picture, snr, prefix)
+        symbols = encode(encoder.network, picture, snr, prefix)
         if not np.isfinite(symbols).all():
             raise WarmUpError(f"{bundle.directory}: the encoder gives symbols that are not finite")
         if bundle.manifest.kind == "decoder":
-            decode(bundle.module, symbols, snr, prefix, _WARM_UP_SIDE, _WARM_UP_SIDE)
+            decode(bundle.network, symbols, snr, prefix, _WARM_UP_SIDE, _WARM_UP_SIDE)
     except (RuntimeError, ValueError, FloatingPointError) as error:
         raise WarmUpError(f"{bundle.directory}: warm-up failed: {error}") from error

@@ -26,6 +26,7 @@ from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
 from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import ActivationReport, ActivationRequest, SiteStatus
+from codec_runtime.serving.backends.selection import select_backend
 from codec_runtime.serving.directives import DirectiveTable
 from codec_runtime.serving.metrics import RuntimeMetrics
 from codec_runtime.serving.pictures import PictureBuffer
@@ -55,7 +56,12 @@ class Runtime:
         self._state = Path(settings.state_dir)
         self._state.mkdir(parents=True, exist_ok=True)
         self.metrics = RuntimeMetrics(self.instance, settings.site)
-        self.registry = ModelRegistry()
+        backend = select_backend(
+            settings.backend, threads=settings.torch_threads, compiled=settings.torch_compile
+        )
+        self.metrics.backend.labels(backend.name, backend.precision).set(1)
+        logger.info("backend", extra={"backend": backend.name, "precision": backend.precision})
+        self.registry = ModelRegistry(backend, self.metrics.backend_fallbacks.inc)
         self.directives = DirectiveTable()
         self.pictures = PictureBuffer(settings.pictures_per_user, settings.pictures_max_bytes)
         self.telemetry = TelemetryStream(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -26,7 +26,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         state_dir: inbox, installed bundles, TUF metadata and job directories; kept across restarts.
         weights_dir: shipped bundles, "" for those of the package.
         trusted_root: path of the pinned TUF ``root.json``; read when first needed. "" refuses updates.
-        torch_threads: intra-op threads of the inference worker.
+        backend: engine that computes the codec: torch, openvino, or auto (torch on a GPU, openvino on a CPU).
+        torch_compile: ``torch.compile`` for the backend torch; needs a C++ compiler.
+        torch_threads: threads of one inference, whatever the backend.
         inference_nice: niceness added to the inference thread, so that control traffic goes first.
         max_queue: inference requests waiting or running; more are answered 503.
         max_batch: pictures a request; max_pixels: pixels a picture.
@@ -49,6 +51,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str = "semcom-runtime"
     weights_dir: str = ""
     trusted_root: str = ""
+    backend: Literal["auto", "torch", "openvino"] = "auto"
+    torch_compile: bool = False
     torch_threads: Positive = 1
     inference_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 2
     max_queue: Positive = 64

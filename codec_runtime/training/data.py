@@ -70,6 +70,10 @@ class CropSampler:
         weights = np.array([(i.shape[1] * i.shape[2]) ** 0.5 for i in self._images])
         self._weights = weights / weights.sum()
 
+    def restart(self, seed: int) -> None:
+        """Draw the following batches from ``seed``."""
+        self._random = np.random.default_rng(seed)
+
     def batch(self, size: int) -> Tensor:
         """(size, 3, crop, crop) float in [0, 1]."""
         crops = []

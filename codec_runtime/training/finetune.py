@@ -1,7 +1,7 @@
 """Fine-tuning a trained decoder, encoder frozen, on few pictures within seconds of one core.
 
-The recipe is that of :mod:`codec_runtime.training.recipe` (random SNR, prefix and fading per picture, mean of
-10 log10 MSE) with a smaller batch, no warm-up to speak of and a cosine over the wall time.
+Conditions are drawn as in training (:mod:`codec_runtime.training.conditions`), the loss is the mean of
+10 log10 MSE; a small batch, no warm-up to speak of and a cosine over the wall time.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec_runtime.channel.awgn import awgn
+from codec_runtime.training.conditions import draw_conditions
 from codec_runtime.training.data import CropSampler
-from codec_runtime.training.recipe import distortion_db, draw_conditions
+from codec_runtime.training.losses import distortion_db
 
 HELDOUT_EVERY = 4
 _SIDE_MULTIPLE = 8
@@ -235,7 +236,7 @@ def finetune(
 
 def _select(decoder: nn.Module, trained_stages: int | None) -> list[nn.Parameter]:
     """Parameters to train: all, or those of the last stages and of everything that is not a stage."""
-    decoder.train().requires_grad_(True)
+    decoder.eval().requires_grad_(True)  # eval: batch statistics of a few pictures would spoil frozen stages
     stages = getattr(decoder, "stages", None)
     if trained_stages is not None and isinstance(stages, nn.ModuleList):
         for stage in list(stages)[: max(0, len(stages) - trained_stages)]:

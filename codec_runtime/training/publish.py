@@ -1,20 +1,22 @@
 """`semcom train publish`: trained weights -> measured bundles with a model card.
 
-The weights are stored in fp16 and measured as stored. The rate-quality surface (AWGN) over
-:data:`SURFACE_SNRS_DB` x :data:`SURFACE_PREFIXES` goes into each decoder's manifest, since the xApp's
-policies decide from it; the card shows the part that papers show, beside baselines at equal bandwidth.
+The weights are stored in fp16 and measured as stored. The rate-quality surface goes into each decoder's
+manifest, since the xApp's policies decide from it: AWGN over :data:`SURFACE_SNRS_DB` x
+:data:`SURFACE_PREFIXES`, then slow fading on a coarser grid (a policy reads one channel's points, by name).
+The card (:mod:`codec_runtime.training.model_card`) shows the part that papers show, beside baselines at
+equal bandwidth.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
@@ -26,155 +28,163 @@ from codec_runtime.bundle.store import (
     write_atomic,
     write_bundle,
 )
-from codec_runtime.codecs.cost import macs
-from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
-from codec_runtime.codecs.linear import PatchPca
+from codec_runtime.codecs.registry import DECODERS, ENCODERS, FAMILIES, build_decoder, configure
 from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest, QualityPoint
-from codec_runtime.evaluation.baselines import evaluate_baselines
-from codec_runtime.evaluation.codec import QualityRow, evaluate, rate_name
+from codec_runtime.evaluation.baselines import PCA_FILE, evaluate_baselines, load_pca, save_pca
+from codec_runtime.evaluation.codec import QualityRow, evaluate
 from codec_runtime.evaluation.command import load_pictures
+from codec_runtime.evaluation.compute_cost import ComputeCost, decoder_cost, encoder_cost
+from codec_runtime.training.model_card import (
+    CARD_HEIGHT,
+    CARD_SNRS_DB,
+    CARD_WIDTH,
+    Card,
+    command_of,
+    steps_of,
+)
 
 SURFACE_SNRS_DB = (-5.0, 1.0, 4.0, 7.0, 10.0, 13.0, 20.0)
 SURFACE_PREFIXES = (2, 4, 6, 8, 12, 16)
-CARD_SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
-_COST_SIDE = 256
+FADING_SNRS_DB = (1.0, 7.0, 13.0)
+FADING_PREFIXES = (2, 6, 16)
+FADING_SEEDS = 4
+"""Draws of h for each picture."""
 
-_INTRODUCTION = """\
-One encoder, two decoders of different architecture trained against it (the encoder frozen). The first k
-of 16 latent channels are sent: bandwidth ratio R = k/96 complex symbols per source value, k chosen per
-transmission. fp16 safetensors; measured as stored."""
+_OLD_ENCODER = "jscc-compact-encoder"
+_OLD_DECODERS = {"attention": "jscc-compact-attention", "conv": "jscc-compact-conv"}
 
-_READING = """\
-PSNR in dB after 8-bit rounding / MS-SSIM, mean over pictures, one noise draw each. *linear* is the
-untrained PCA analogue codec with water-filling (the floor); *jpeg-capacity* is JPEG sent error-free at the
-Shannon capacity of the same number of symbols, which no real modem reaches: the reference for separate
-coding, kindly treated."""
 
-_CLOSING = """\
-Made by `semcom train publish --images <Kodak folder>`; the rows of the two decoders come out again with
-`semcom eval codec --images <Kodak folder> --rate 1/16 --snr 1,4,7,10,13`."""
+@dataclass(frozen=True)
+class RunNetworks:
+    """What a run folder's ``provenance.json`` says its safetensors files are.
+
+    Attributes:
+        encoder: (architecture, hyper-parameters); decoders: the same by name, such as ``conv-small``.
+    """
+
+    encoder: tuple[str, dict[str, Any]]
+    decoders: dict[str, tuple[str, dict[str, Any]]]
+
+
+def run_networks(record: dict[str, Any]) -> RunNetworks:
+    """Architectures of a run.
+
+    From ``networks`` (name -> architecture, hyperparameters) where the record has it. Else ``decoders`` lists
+    names KIND or KIND-TIER of ``family`` (``fast``) whose medium tier has the hyper-parameters ``model``.
+    Records of the first release have neither: the compact encoder with its two decoders.
+
+    Raises:
+        ValueError: a decoder's name, or a hyper-parameter, is not known.
+    """
+    if networks := record.get("networks"):
+        found = {n: (d["architecture"], dict(d["hyperparameters"])) for n, d in networks.items()}
+        encoder = found.pop("encoder")
+        return RunNetworks(encoder, found)
+    model = dict(record["model"])
+    if "decoders" not in record:
+        return RunNetworks((_OLD_ENCODER, model), {n: (a, model) for n, a in _OLD_DECODERS.items()})
+    name = record.get("family", "fast")
+    if name not in FAMILIES:
+        raise ValueError(f"provenance.json: no codec family {name!r}; known: {', '.join(FAMILIES)}")
+    family = FAMILIES[name]
+    decoders = {}
+    for decoder in record["decoders"]:
+        kind, _, tier = decoder.partition("-")
+        built = build_decoder(name, kind, family.config(**model), tier or "medium")
+        config: Any = built.config
+        decoders[decoder] = (family.decoders[kind], dict(config.as_dict()))
+    return RunNetworks((family.encoder, model), decoders)
 
 
 def publish(run: Path, test_folders: Sequence[Path], out: Path, version: int) -> None:
-    """Write ``encoder/anchor``, ``decoder/attention``, ``decoder/conv`` below ``out`` and ``README.md``.
+    """Write ``encoder/anchor``, the run's ``decoder/NAME``, the PCA and ``README.md`` below ``out``.
 
     Args:
         run: folder of ``semcom train codec``.
         test_folders: pictures that were not trained on (Kodak for the shipped card).
-        version: version of all three bundles.
+        version: version of all bundles.
 
     Raises:
         FileNotFoundError: the training is not complete.
+        ValueError: the run's record names something unknown.
     """
     record = json.loads((run / "provenance.json").read_text())
-    model = JsccConfig(**record["model"])
-    provenance = {
-        "recipe": "anchor, then each decoder against the frozen encoder",
-        "data_sha256": record["data_sha256"],
-        "data": ", ".join(record["folders"]) + f" ({record['pictures']} pictures)",
-        "licence_note": "trained on research-use photographs",
-        "seed": str(record["train"]["seed"]),
-        "train": json.dumps(record["train"], sort_keys=True),
-        "command": _command(record),
-        "steps": _steps(record),
-    }
+    if record.get("finished") is False:
+        raise FileNotFoundError(f"the training in {run} is not finished")
+    networks = run_networks(record)
+    provenance = _provenance(record)
+    for name in ("encoder", *networks.decoders):
+        if not (run / f"{name}.safetensors").exists():
+            raise FileNotFoundError(f"{run} holds no {name}.safetensors: the training is not complete")
     pictures = load_pictures(test_folders)
+    costs: dict[str, ComputeCost] = {}
+    architecture, hyperparameters = networks.encoder
+    blank: nn.Module = ENCODERS[architecture](configure(architecture, hyperparameters))
+    costs["encoder"] = encoder_cost(blank.eval(), CARD_HEIGHT, CARD_WIDTH)
     encoder_manifest = write_bundle(
         bundle_directory(out, "encoder", "anchor", version), kind="encoder", name="anchor", version=version,
-        architecture=JsccEncoder.architecture, hyperparameters=dict(model.as_dict()),
+        architecture=architecture, hyperparameters=hyperparameters,
         state=load_file(run / "encoder.safetensors"), provenance=provenance,
-        macs_per_pixel=_encoder_macs(JsccEncoder(model)),
+        macs_per_pixel=costs["encoder"].macs_per_pixel,
     )
     _, encoder = load_module(bundle_directory(out, "encoder", "anchor", version))
-    kinds: dict[str, type[AttentionDecoder] | type[ConvDecoder]] = {
-        "attention": AttentionDecoder, "conv": ConvDecoder,
-    }
     modules: dict[str, nn.Module] = {}
     manifests: dict[str, BundleManifest] = {}
-    for name, kind in kinds.items():
+    for name, (architecture, hyperparameters) in networks.decoders.items():
         directory = bundle_directory(out, "decoder", name, version)
+        blank = DECODERS[architecture](configure(architecture, hyperparameters))
+        costs[name] = decoder_cost(blank.eval(), CARD_HEIGHT, CARD_WIDTH)
         write_bundle(
-            directory, kind="decoder", name=name, version=version, architecture=kind.architecture,
-            hyperparameters=dict(model.as_dict()), state=load_file(run / f"{name}.safetensors"),
+            directory, kind="decoder", name=name, version=version, architecture=architecture,
+            hyperparameters=hyperparameters, state=load_file(run / f"{name}.safetensors"),
             encoder_sha256=encoder_manifest.weights_sha256, provenance=provenance,
-            macs_per_pixel=_decoder_macs(kind(model)),
+            macs_per_pixel=costs[name].macs_per_pixel,
         )
         manifests[name], modules[name] = load_module(directory)
-    total = len(SURFACE_PREFIXES) * len(SURFACE_SNRS_DB)
-    with tqdm(total=total, unit="cell", file=sys.stderr, desc="surface") as bar:
-        rows = evaluate(
-            encoder, modules, pictures, snrs_db=SURFACE_SNRS_DB, prefixes=SURFACE_PREFIXES,
-            on_cell=bar.update,
-        )
+    rows = _surface(encoder, modules, pictures)
     for name, manifest in manifests.items():
         points = [_point(row) for row in rows if row.decoder == name]
         manifests[name] = msgspec.structs.replace(manifest, quality=points)
         path = bundle_directory(out, "decoder", name, version) / MANIFEST_FILE
         write_atomic(path, manifest_bytes(manifests[name]))
-    pca = PatchPca(**load_file(run / "pca.safetensors"))
-    baselines = evaluate_baselines(pca, pictures, snrs_db=CARD_SNRS_DB, prefixes=SURFACE_PREFIXES)
-    card = model_card(encoder_manifest, manifests, rows + baselines, provenance, len(pictures))
-    (out / "README.md").write_text(card)
+    pca = load_pca(run / PCA_FILE.name)
+    save_pca(pca, out / PCA_FILE, {"data": provenance["data"], "data_sha256": provenance["data_sha256"]})
+    with tqdm(total=3 * len(CARD_SNRS_DB) * len(SURFACE_PREFIXES), desc="baselines", file=sys.stderr) as bar:
+        baselines = evaluate_baselines(
+            pictures, names=("linear", "jpeg"), modems=("capacity", "ldpc"), pca=pca,
+            snrs_db=CARD_SNRS_DB, prefixes=SURFACE_PREFIXES, on_cell=bar.update,
+        )
+    card = Card(encoder_manifest, manifests, costs, rows + baselines, provenance, len(pictures))
+    (out / "README.md").write_text(card.text(SURFACE_PREFIXES, FADING_PREFIXES, FADING_SNRS_DB))
 
 
-def model_card(
-    encoder: BundleManifest, decoders: dict[str, BundleManifest], rows: Sequence[QualityRow],
-    provenance: dict[str, str], pictures: int,
-) -> str:
-    """Markdown: what the weights are, what they were trained on, and how good they are."""
-    lines = [
-        "# Model card: compact anchor JSCC codec",
-        "",
-        *_INTRODUCTION.splitlines(),
-        "",
-        "| bundle | architecture | parameters | MACs per pixel |",
-        "|---|---|---|---|",
-        *(
-            f"| {m.kind}/{m.name}/{m.version} | {m.architecture} | {m.parameters:,} "
-            f"| {m.macs_per_pixel:,.0f} |"
-            for m in (encoder, *decoders.values())
-        ),
-        "",
-        f"Training data: {provenance['data']}, sha256 `{provenance['data_sha256'][:16]}`; research-use",
-        "photographs, so the weights are for research use.",
-        f"Seed {provenance['seed']}. Steps made in that time: {provenance['steps']}.",
-        f"Command: `{provenance['command']}`",
-        "",
-        f"## Quality on {pictures} test pictures (Kodak), AWGN",
-        "",
-        *_READING.splitlines(),
-    ]
-    names = [*decoders, "linear", "jpeg-capacity"]
-    cells = {(row.decoder, row.prefix, row.snr_db): row for row in rows}
-    lines += ["", below_floor(cells, list(decoders))]
-    for prefix in SURFACE_PREFIXES:
-        lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
-        lines.append("| scheme | " + " | ".join(f"{snr:g} dB" for snr in CARD_SNRS_DB) + " |")
-        lines.append("|---" * (len(CARD_SNRS_DB) + 1) + "|")
-        for name in names:
-            values = (cells[(name, prefix, snr)] for snr in CARD_SNRS_DB)
-            shown = " | ".join(f"{row.psnr_db:.2f} / {row.ms_ssim:.3f}" for row in values)
-            lines.append(f"| {name} | {shown} |")
-    lines += [
-        "",
-        *_CLOSING.splitlines(),
-        "",
-    ]
-    return "\n".join(lines)
+def _surface(encoder: nn.Module, decoders: dict[str, nn.Module], pictures: Sequence[Any]) -> list[QualityRow]:
+    """AWGN first: readers that know no channel names take the first."""
+    cells = len(SURFACE_PREFIXES) * len(SURFACE_SNRS_DB) + len(FADING_PREFIXES) * len(FADING_SNRS_DB)
+    with tqdm(total=cells, unit="cell", file=sys.stderr, desc="surface") as bar:
+        rows = evaluate(
+            encoder, decoders, pictures, snrs_db=SURFACE_SNRS_DB, prefixes=SURFACE_PREFIXES,
+            on_cell=bar.update,
+        )
+        return rows + evaluate(
+            encoder, decoders, pictures, channels=("rayleigh_slow_eq",), snrs_db=FADING_SNRS_DB,
+            prefixes=FADING_PREFIXES, noise_seeds=FADING_SEEDS, ms_ssim_seeds=FADING_SEEDS,
+            on_cell=bar.update,
+        )
 
 
-def below_floor(cells: Mapping[tuple[str, int, float], QualityRow], decoders: Sequence[str]) -> str:
-    """One line that says where a decoder is no better than the linear floor (PSNR)."""
-    worse = [
-        f"{name} at R = {rate_name(prefix)}, {snr:g} dB"
-        for name in decoders
-        for prefix in SURFACE_PREFIXES
-        for snr in CARD_SNRS_DB
-        if cells[(name, prefix, snr)].psnr_db <= cells[("linear", prefix, snr)].psnr_db
-    ]
-    if not worse:
-        return "Above the linear floor in every cell."
-    return f"Below the linear floor in PSNR: {'; '.join(worse)}. Everywhere else above it."
+def _provenance(record: dict[str, Any]) -> dict[str, str]:
+    recipe = record.get("recipe", "anchor")
+    return {
+        "recipe": "anchor, then each decoder against the frozen encoder" if recipe == "anchor" else recipe,
+        "data_sha256": record["data_sha256"],
+        "data": ", ".join(record["folders"]) + f" ({record['pictures']} pictures)",
+        "licence_note": "trained on research-use photographs",
+        "seed": str(record["train"]["seed"]),
+        "train": json.dumps(record["train"], sort_keys=True),
+        "command": command_of(record),
+        "steps": steps_of(record),
+    }
 
 
 def _point(row: QualityRow) -> QualityPoint:
@@ -182,32 +192,3 @@ def _point(row: QualityRow) -> QualityPoint:
         channel=row.channel, prefix=row.prefix, snr_db=row.snr_db, psnr_db=round(row.psnr_db, 4),
         psnr_spread_db=round(row.psnr_spread, 4), ms_ssim=round(row.ms_ssim, 5),
     )
-
-
-def _command(record: dict[str, Any]) -> str:
-    folders = " ".join(f"--images {folder}" for folder in record["folders"])
-    command = (
-        f"semcom train codec {folders} --anchor-minutes {record['anchor_minutes']:g} "
-        f"--decoder-minutes {record['decoder_minutes']:g} --seed {record['train']['seed']} "
-        f"--learning-rate {record['train']['learning_rate']:g}"
-    )
-    if record.get("initial"):
-        return f"{_command(record['initial'])} --out first; then {command} --initial first"
-    return command
-
-
-def _steps(record: dict[str, Any]) -> str:
-    """Steps of each stage, first run first: a budget in minutes says little about the training."""
-    made = ", ".join(f"{s['stage']} ({s['decoder']}) {s['steps']}" for s in record["stages"])
-    return f"{_steps(record['initial'])}, then {made}" if record.get("initial") else made
-
-
-def _encoder_macs(encoder: JsccEncoder) -> float:
-    picture = torch.zeros(1, 3, _COST_SIDE, _COST_SIDE)
-    return macs(encoder, picture, torch.tensor([7.0]), torch.tensor([6])) / _COST_SIDE**2
-
-
-def _decoder_macs(decoder: AttentionDecoder | ConvDecoder) -> float:
-    side = _COST_SIDE // 4
-    latent = torch.zeros(1, decoder.config.latent_channels, side, side)
-    return macs(decoder, latent, torch.tensor([7.0]), torch.tensor([6])) / _COST_SIDE**2

@@ -8,7 +8,10 @@ from xapp.cli import app
 RUNNER = CliRunner()
 
 
-COMMANDS = ("", "demo", "runtime", "xapp", "lab", "train codec", "train publish", "eval codec", "keys init")
+COMMANDS = (
+    "", "demo", "runtime", "xapp", "lab", "keys init", "train codec", "train pack", "train publish",
+    "eval codec", "eval mcs", "experiment schemes", "experiment report", "bench codec",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -12,12 +12,27 @@ from safetensors.torch import save_file
 from codec_runtime.bundle.store import bundle_directory, load_module, read_manifest
 from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
 from codec_runtime.codecs.linear import fit_patch_pca
-from codec_runtime.evaluation.command import evaluate_command
+from codec_runtime.codecs.registry import FAMILIES, build_decoder, build_encoder
+from codec_runtime.evaluation.baselines import PCA_FILE, load_pca
+from codec_runtime.evaluation.command import EvaluationRequest, evaluate_command
+from codec_runtime.training import model_card
 from codec_runtime.training import publish as publishing
-from codec_runtime.training.codec import train_codec
-from codec_runtime.training.recipe import TrainConfig
+from codec_runtime.training.model_card import command_of, steps_of
+from xapp.policy.surface import QualitySurface
 
 SMALL = JsccConfig(latent_channels=16, width=8, deep_width=8, refinements=0)
+FAST = FAMILIES["fast"].config(width=8, blocks=2)
+OLD_RECORD = {
+    "model": SMALL.as_dict(), "train": {"seed": 7, "learning_rate": 1e-3}, "data_sha256": "ab" * 32,
+    "folders": ["photos"], "pictures": 3, "anchor_minutes": 2.0, "decoder_minutes": 1.0, "initial": None,
+    "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}],
+}
+RECORD = {
+    "recipe": "anchor", "family": "fast", "model": FAST.as_dict(), "decoders": ["attention", "conv-small"],
+    "train": {"seed": 7}, "data_sha256": "ab" * 32, "folders": ["photos"], "pictures": 3, "initial": None,
+    "command": "semcom train codec --images photos --steps 12",
+    "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}], "finished": True,
+}
 
 
 @pytest.fixture
@@ -31,9 +46,7 @@ def pictures(tmp_path):
     return folder
 
 
-@pytest.fixture
-def run(tmp_path):
-    folder = tmp_path / "run"
+def _write_run(folder, record, networks):
     folder.mkdir()
     torch.manual_seed(0)
     pca = fit_patch_pca([torch.rand(3, 64, 64) for _ in range(8)], components=64)
@@ -41,61 +54,100 @@ def run(tmp_path):
         {"mean": pca.mean, "components": pca.components.contiguous(), "variances": pca.variances},
         folder / "pca.safetensors",
     )
-    for name, module in (
-        ("encoder", JsccEncoder(SMALL)), ("attention", AttentionDecoder(SMALL)), ("conv", ConvDecoder(SMALL)),
-    ):
+    for name, module in networks.items():
         module.start_from_pca(pca)
         save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / f"{name}.safetensors")
-    record = {
-        "model": SMALL.as_dict(), "train": {"seed": 7, "learning_rate": 1e-3}, "data_sha256": "ab" * 32,
-        "folders": ["photos"], "pictures": 3, "anchor_minutes": 2.0, "decoder_minutes": 1.0, "initial": None,
-        "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}],
-    }
     (folder / "provenance.json").write_text(json.dumps(record))
     return folder
 
 
-def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, pictures, run, monkeypatch):
+@pytest.fixture
+def run(tmp_path):
+    networks = {
+        "encoder": build_encoder("fast", FAST),
+        "attention": build_decoder("fast", "attention", FAST),
+        "conv-small": build_decoder("fast", "conv", FAST, "small"),
+    }
+    return _write_run(tmp_path / "run", RECORD, networks)
+
+
+@pytest.fixture
+def small_grid(monkeypatch):
     monkeypatch.setattr(publishing, "SURFACE_SNRS_DB", (1.0, 13.0))
-    monkeypatch.setattr(publishing, "SURFACE_PREFIXES", (6, 16))
+    monkeypatch.setattr(publishing, "SURFACE_PREFIXES", (6,))
     monkeypatch.setattr(publishing, "CARD_SNRS_DB", (1.0, 13.0))
+    monkeypatch.setattr(model_card, "CARD_SNRS_DB", (1.0, 13.0))
+    monkeypatch.setattr(publishing, "FADING_SNRS_DB", (7.0,))
+    monkeypatch.setattr(publishing, "FADING_PREFIXES", (6,))
+    monkeypatch.setattr(publishing, "FADING_SEEDS", 2)
+
+
+def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, pictures, run, small_grid):
     out = tmp_path / "weights"
     publishing.publish(run, [pictures], out, 1)
     encoder = read_manifest(bundle_directory(out, "encoder", "anchor", 1))
-    for name in ("attention", "conv"):
-        manifest, _ = load_module(bundle_directory(out, "decoder", name, 1))
+    for name, tier in (("attention", "medium"), ("conv-small", "small")):
+        manifest, module = load_module(bundle_directory(out, "decoder", name, 1))
         assert manifest.encoder_sha256 == encoder.files[0].sha256
-        cells = {(point.prefix, point.snr_db) for point in manifest.quality}
-        assert cells == set(itertools.product((6, 16), (1.0, 13.0)))
+        assert module.config.tier == manifest.hyperparameters["tier"] == tier
+        cells = {(point.channel, point.prefix, point.snr_db) for point in manifest.quality}
+        assert cells == {
+            *itertools.product(("awgn",), (6,), (1.0, 13.0)), ("rayleigh_slow_eq", 6, 7.0),
+        }
+        assert all(point.psnr_spread_db > 0 for point in manifest.quality)
+        assert QualitySurface.from_manifest(manifest).snr_db.tolist() == [1.0, 13.0]  # policies read AWGN
         assert manifest.provenance["seed"] == "7"
         assert manifest.macs_per_pixel > 0
+    table = evaluate_command(EvaluationRequest(
+        [pictures], snrs="1,13", decoder="conv-small", seeds=1, baselines="linear", weights=out
+    ))
+    rows = {(row["decoder"], row["snr_db"]): row for row in json.loads(table.as_json())["rows"]}
+    published = {(p.channel, p.prefix, p.snr_db): p.psnr_db for p in manifest.quality}
+    for snr in (1.0, 13.0):
+        row = rows["conv-small", snr]
+        assert row["psnr_db"] == pytest.approx(published["awgn", 6, snr], abs=1e-3)
+        assert row["tier"] == "small"
+        assert row["macs_per_pixel"] == pytest.approx(manifest.macs_per_pixel, rel=0.02)
+        assert row["ms_per_image"] > 0
+    assert rows["linear", 13.0]["psnr_db"] > rows["linear", 1.0]["psnr_db"]
+    assert load_pca(out / PCA_FILE).components.shape == (192, 64)
+    assert len(table.as_text().splitlines()) == 1 + len(rows) + 1
     card = (out / "README.md").read_text()
-    assert "semcom train codec --images photos" in card
-    assert "| linear |" in card
-    assert "linear floor" in card
-    assert "anchor (attention) 12" in card
-    assert "### R = 1/16 (k = 6)" in card
-    table = evaluate_command(
-        folders=[pictures], channel="awgn", snrs="1,13", rates="1/16", decoder="all", seeds=1, weights=out
-    )
-    rows = json.loads(table.as_json())["rows"]
-    assert {(row["decoder"], row["snr_db"]) for row in rows} == {
-        ("attention", 1.0), ("attention", 13.0), ("conv", 1.0), ("conv", 13.0),
+    for said in (
+        RECORD["command"], "| linear |", "| jpeg+ldpc |", "linear floor", "anchor (attention) 12",
+        "### R = 1/16 (k = 6)", "| decoder/conv-small/1 | jscc-fast-conv | small |", "Rayleigh",
+    ):
+        assert said in card
+
+
+def test_runs_of_the_first_release_and_of_the_trainer_are_understood():
+    old = publishing.run_networks(OLD_RECORD)
+    assert old.encoder[0] == JsccEncoder.architecture
+    assert [a for a, _ in old.decoders.values()] == [AttentionDecoder.architecture, ConvDecoder.architecture]
+    described = {
+        name: {"architecture": architecture, "hyperparameters": hyperparameters}
+        for name, (architecture, hyperparameters) in {
+            "encoder": publishing.run_networks(RECORD).encoder, **publishing.run_networks(RECORD).decoders
+        }.items()
     }
-    published = {(p.prefix, p.snr_db): p.psnr_db for p in manifest.quality}
-    conv = [row["psnr_db"] for row in rows if row["decoder"] == "conv"]
-    assert conv == pytest.approx([published[(6, 1.0)], published[(6, 13.0)]], abs=1e-3)
+    assert publishing.run_networks({**RECORD, "networks": described}) == publishing.run_networks(RECORD)
 
 
-def test_training_command_resumes_at_its_stage_and_records_where_it_began(tmp_path, pictures):
-    out = tmp_path / "first"
-    config = TrainConfig(seed=1, crop=64, batch=2)
-    train_codec([pictures], out, config, SMALL, anchor_minutes=0.02, decoder_minutes=0.02)
-    before = (out / "encoder.safetensors").read_bytes()
-    train_codec([pictures], out, config, SMALL, anchor_minutes=0.02, decoder_minutes=0.02)
-    assert (out / "encoder.safetensors").read_bytes() == before
-    second = tmp_path / "second"
-    train_codec([pictures], second, config, SMALL, anchor_minutes=0.01, decoder_minutes=0.01, initial=out)
-    record = json.loads((second / "provenance.json").read_text())
-    assert record["initial"]["data_sha256"] == record["data_sha256"]
-    assert "--initial first" in publishing._command(record)
+def test_unfinished_or_unknown_runs_are_refused_before_anything_is_written(tmp_path, pictures, run):
+    (run / "conv-small.safetensors").rename(run / "conv-small.partial.safetensors")
+    with pytest.raises(FileNotFoundError, match="conv-small"):
+        publishing.publish(run, [pictures], tmp_path / "weights", 1)
+    (run / "provenance.json").write_text(json.dumps({**RECORD, "finished": False}))
+    with pytest.raises(FileNotFoundError, match="not finished"):
+        publishing.publish(run, [pictures], tmp_path / "weights", 1)
+    with pytest.raises(ValueError, match="fancy"):
+        publishing.run_networks({**RECORD, "decoders": ["fancy"]})
+    assert not (tmp_path / "weights").exists()
+
+
+def test_command_and_steps_of_a_continued_run_name_both_parts():
+    continued = {**OLD_RECORD, "initial": OLD_RECORD}
+    assert "--anchor-minutes 2" in command_of(OLD_RECORD)
+    assert command_of(continued).endswith("--initial first")
+    assert steps_of(continued) == "anchor (attention) 12, then anchor (attention) 12"
+    assert command_of(RECORD) == RECORD["command"]

@@ -16,20 +16,21 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 
 from codec_runtime.bundle.store import read_manifest, write_bundle
-from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
+from codec_runtime.codecs.fast import FastConfig, FastEncoder
+from codec_runtime.codecs.registry import build_decoder
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.serving.main import DrainingServer, build_server
 from codec_runtime.serving.settings import RuntimeSettings
 
-SMALL = JsccConfig(width=8, deep_width=8, refinements=0)
+SMALL = FastConfig(width=8, blocks=1)
 
 
 def write_encoder(root: Path, seed: int = 1, version: int = 1) -> BundleManifest:
     torch.manual_seed(seed)
     return write_bundle(
         root / "encoder" / "anchor" / str(version), kind="encoder", name="anchor", version=version,
-        architecture=JsccEncoder.architecture, hyperparameters=SMALL.as_dict(),
-        state=JsccEncoder(SMALL).state_dict(),
+        architecture=FastEncoder.architecture, hyperparameters=SMALL.as_dict(),
+        state=FastEncoder(SMALL).state_dict(),
     )
 
 
@@ -38,11 +39,11 @@ def write_decoder(
     parent: int | None = None,
 ) -> BundleManifest:
     torch.manual_seed(seed)
-    kind = {"attention": AttentionDecoder, "conv": ConvDecoder}[family]
+    decoder: Any = build_decoder("fast", family, SMALL)
     return write_bundle(
         root / "decoder" / family / str(version), kind="decoder", name=family, version=version,
-        architecture=kind.architecture, hyperparameters=SMALL.as_dict(), state=kind(SMALL).state_dict(),
-        encoder_sha256=encoder.files[0].sha256, parent=parent,
+        architecture=decoder.architecture, hyperparameters=decoder.config.as_dict(),
+        state=decoder.state_dict(), encoder_sha256=encoder.files[0].sha256, parent=parent,
     )
 
 
@@ -114,6 +115,7 @@ class Site:
 
 @contextmanager
 def serve(weights: Path, state: Path, **settings: Any) -> Iterator[Site]:
+    settings.setdefault("backend", "torch")  # compiling for OpenVINO takes longer than most tests here
     given = RuntimeSettings(port=free_port(), weights_dir=str(weights), state_dir=str(state), **settings)
     server = build_server(given)
     thread = threading.Thread(target=server.run, daemon=True)

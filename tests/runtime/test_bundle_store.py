@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from codec_runtime.bundle import errors
 from codec_runtime.bundle.store import load_module, manifest_bytes, read_manifest, write_bundle
-from codec_runtime.codecs.jscc import JsccEncoder
+from codec_runtime.codecs.fast import FastEncoder
 from codec_runtime.contract.bundle import BundleFile, BundleManifest, TensorSpec
 
 Change = Callable[[Path], None]
@@ -137,7 +137,7 @@ def test_equal_tensors_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_loaded_module_is_the_stored_one_rounded_to_fp16(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    module = JsccEncoder(SMALL)
+    module = FastEncoder(SMALL)
     write_bundle(
         tmp_path / "x", kind="encoder", name="anchor", version=1, architecture=module.architecture,
         hyperparameters=SMALL.as_dict(), state=module.state_dict(),

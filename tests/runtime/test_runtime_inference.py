@@ -130,7 +130,7 @@ def test_metrics_tell_models_and_requests(site: Site) -> None:
     client.infer("encode", [_input("image", PICTURE, "UINT8")], parameters={"user": "ue-1"})
     text = httpx.get(site.url + "/metrics").text
     assert 'semcom_runtime_request_seconds_count{model="encode",outcome="ok"} 1.0' in text
-    assert 'semcom_runtime_model_info{architecture="jscc-compact-conv",kind="decoder",name="conv"' in text
+    assert 'semcom_runtime_model_info{architecture="jscc-fast-conv",kind="decoder",name="conv"' in text
     assert "semcom_runtime_pictures 1.0" in text
 
 

@@ -3,18 +3,14 @@
 import pytest
 import torch
 
+from codec_runtime.codecs.fast import FastAttentionDecoder, FastConfig, FastEncoder
 from codec_runtime.codecs.gdn import GDN
-from codec_runtime.codecs.jscc import (
-    DECODERS,
-    AttentionDecoder,
-    JsccConfig,
-    JsccEncoder,
-    pad_to_multiple,
-)
 from codec_runtime.codecs.linear import LinearCodec, fit_patch_pca, water_filling_gains
+from codec_runtime.codecs.padding import pad_to_multiple
+from codec_runtime.codecs.registry import FAMILIES, build_decoder
 from codec_runtime.evaluation.metrics import psnr_db, to_uint8
 
-SMALL = JsccConfig(latent_channels=8, width=8, deep_width=8, refinements=1)
+SMALL = FastConfig(latent_channels=8, width=8, blocks=1)
 
 
 def _smooth_picture(seed: int, side: int = 64) -> torch.Tensor:
@@ -23,14 +19,14 @@ def _smooth_picture(seed: int, side: int = 64) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic").clamp(0, 1)
 
 
-@pytest.mark.parametrize("decoder", sorted(DECODERS))
+@pytest.mark.parametrize("kind", sorted(FAMILIES["fast"].decoders))
 @pytest.mark.parametrize("size", [(64, 64), (40, 72)])
-def test_decoder_restores_the_shape_of_any_padded_picture(decoder, size):
+def test_decoder_restores_the_shape_of_any_padded_picture(kind, size):
     images = torch.rand(2, 3, *size)
     snr, prefix = torch.tensor([1.0, 13.0]), torch.tensor([2, 8])
-    sent = JsccEncoder(SMALL)(images, snr, prefix)
+    sent = FastEncoder(SMALL)(images, snr, prefix)
     assert sent.shape == (2, 8, size[0] // 4, size[1] // 4)
-    assert DECODERS[decoder](SMALL)(sent, snr, prefix).shape == images.shape
+    assert build_decoder("fast", kind, SMALL)(sent, snr, prefix).shape == images.shape
 
 
 def test_padding_records_the_original_size():
@@ -40,7 +36,7 @@ def test_padding_records_the_original_size():
 
 
 def test_shorter_prefix_zeroes_the_less_important_channels():
-    encoder = JsccEncoder(SMALL)
+    encoder = FastEncoder(SMALL)
     sent = encoder(torch.rand(1, 3, 32, 32), torch.tensor([7.0]), torch.tensor([3]))
     assert torch.count_nonzero(sent[:, 3:]) == 0
     assert torch.count_nonzero(sent[:, :3]) > 0
@@ -50,7 +46,7 @@ def test_training_starts_at_the_linear_codec_and_quality_rises_with_the_prefix()
     torch.manual_seed(0)
     pictures = [_smooth_picture(seed)[0] for seed in range(20)]
     pca = fit_patch_pca(pictures, components=4 * SMALL.latent_channels)
-    encoder, decoder = JsccEncoder(SMALL), AttentionDecoder(SMALL)
+    encoder, decoder = FastEncoder(SMALL), FastAttentionDecoder(SMALL)
     encoder.start_from_pca(pca)
     decoder.start_from_pca(pca)
     picture = _smooth_picture(99)

@@ -1,0 +1,132 @@
+"""OpenVINO on the CPU: fused kernels in fp32, bf16 where the CPU multiplies it natively.
+
+The module is folded (:mod:`.rewrite`), traced and converted to an OpenVINO model whose batch and sides are
+dynamic: a fixed shape runs at most a tenth faster but takes about 0.3 s of CPU time to compile, which the
+first request of each new size would wait for; a dynamic model meets it within 0.1 s. The kernels it makes on
+the way are kept in a bounded cache.
+
+An encoder's truncation and power normalisation stay outside the graph, in fp32: the transmitted power is
+exact in any precision.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import Any, cast
+
+import openvino  # type: ignore[import-untyped]
+import torch
+from openvino.frontend import FrontEndManager  # type: ignore[import-untyped]
+from openvino.frontend.pytorch.ts_decoder import (  # type: ignore[import-untyped]
+    TorchScriptPythonDecoder,
+)
+from torch import Tensor, nn
+
+from codec_runtime.channel.symbols import normalise_power
+from codec_runtime.serving.backends.interface import BackendError, BackendName, CodecNetwork, Precision
+from codec_runtime.serving.backends.rewrite import fold
+
+_PRECISION_HINT = {"fp32": "f32", "bf16": "bf16"}
+_KERNELS_KEPT = 256
+"""Compiled kernels of one network, the least recently used leave: about a dozen picture sizes. Otherwise each
+new size keeps half a megabyte, and clients choose sizes."""
+_EXAMPLE_BATCH = 2  # a batch of one would let the trace take the dimension for a constant
+_EXAMPLE_SIDE = 16
+
+
+class OpenvinoBackend:
+    """OpenVINO's CPU plug-in.
+
+    Args:
+        threads: of one inference; with one it runs in the calling thread, at that thread's priority.
+        precision: of convolutions and matrix products.
+    """
+
+    name: BackendName = "openvino"
+
+    def __init__(self, *, threads: int = 1, precision: Precision = "fp32") -> None:
+        self.precision = precision
+        self._core = openvino.Core()
+        self._options = {
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINT[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # The calling thread is the process's own; it must not stay bound to one core.
+            "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS_KEPT,
+        }
+
+    def build(self, module: nn.Module) -> CodecNetwork:
+        """See :class:`Backend`; everything is compiled here."""
+        try:
+            model = export(module)
+            compiled = self._core.compile_model(model, "CPU", self._options)
+        # The converter and the compiler raise whatever they come across, of several libraries' types.
+        except Exception as error:
+            name = getattr(module, "architecture", type(module).__name__)
+            reason = str(error).strip().splitlines()
+            message = reason[-1] if reason else type(error).__name__
+            raise BackendError(f"openvino does not compile {name}: {message}") from error
+        return _OpenvinoNetwork(compiled, cast(Any, module).config, is_encoder=_is_encoder(module))
+
+
+class _OpenvinoNetwork:
+    def __init__(self, compiled: openvino.CompiledModel, config: Any, *, is_encoder: bool) -> None:
+        self.config = config
+        self._is_encoder = is_encoder
+        self._request = compiled.create_infer_request()
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, values: Tensor, snr_db: Tensor, prefix: Tensor, /) -> Tensor:
+        inputs = [tensor.contiguous().numpy() for tensor in (values, snr_db, prefix)]
+        with self._one_at_a_time:
+            # Results are copies: the request's own memory is written again by the next inference.
+            (computed,) = self._request.infer(inputs, share_inputs=True, share_outputs=False).values()
+            result = torch.from_numpy(computed)
+        return normalise_power(result, prefix) if self._is_encoder else result
+
+
+class _Analysis(nn.Module):
+    """An encoder without its truncation and power normalisation."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor, snr_db: Tensor, prefix: Tensor) -> Tensor:
+        latent: Tensor = cast(Any, self.encoder).analyse(images, snr_db, prefix)
+        return latent
+
+
+def _is_encoder(module: nn.Module) -> bool:
+    return hasattr(module, "analyse")
+
+
+def export(module: nn.Module) -> openvino.Model:
+    """OpenVINO model of a codec module, inputs (values, snr_db, prefix) as of its ``forward``.
+
+    An encoder's gives the latent before truncation and normalisation. The PyTorch front end is called without
+    ``openvino.convert_model`` around it, which takes several times the CPU time and holds the interpreter's
+    lock up to half a second at a time; requests would wait for that.
+
+    Raises:
+        RuntimeError: an operation without counterpart (and what else tracing may raise).
+    """
+    folded = fold(module, transposed=True)
+    snr, prefix = torch.full((_EXAMPLE_BATCH,), 7.0), torch.full((_EXAMPLE_BATCH,), 1)
+    if _is_encoder(module):
+        graph: nn.Module = _Analysis(folded)
+        values = torch.zeros(_EXAMPLE_BATCH, 3, 4 * _EXAMPLE_SIDE, 4 * _EXAMPLE_SIDE)
+    else:
+        graph = folded
+        channels = int(cast(Any, module).config.latent_channels)
+        values = torch.zeros(_EXAMPLE_BATCH, channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
+    example = (values, snr, prefix)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes of the example are not baked in: the tests vary them
+        traced = torch.jit.trace(graph, example, check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced, example_input=example)
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    model: openvino.Model = front_end.convert(front_end.load(decoder))
+    return model

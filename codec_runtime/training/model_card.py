@@ -1,0 +1,164 @@
+"""The model card of published weights: what they are, what they were trained on, how good and how dear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.evaluation.codec import QualityRow, rate_name
+from codec_runtime.evaluation.compute_cost import ComputeCost
+
+CARD_SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
+CARD_WIDTH, CARD_HEIGHT = 768, 512
+"""Picture on which the card's times are measured."""
+
+CARD_BASELINES = ("linear", "jpeg+ldpc", "jpeg+capacity")
+_FADING = "rayleigh_slow_eq"
+_Cells = Mapping[tuple[str, str, int, float], QualityRow]
+
+_INTRODUCTION = """\
+One encoder, and decoders of different architecture and size trained against it (the encoder frozen). The
+first k of its latent channels are sent: bandwidth ratio R = k/96 complex symbols per source value, k chosen
+per transmission. fp16 safetensors; measured as stored."""
+
+_READING = """\
+PSNR in dB after 8-bit rounding / MS-SSIM, mean over pictures, one noise draw each. *linear* is the
+untrained PCA analogue codec with water-filling (the floor); *jpeg+ldpc* is JPEG with the fastest 5G NR scheme
+(LDPC and QAM, measured thresholds) that works at that SNR; *jpeg+capacity* is JPEG sent error-free at the
+Shannon capacity of the same number of symbols, which no real modem reaches: the reference for separate
+coding, kindly treated."""
+
+_CLOSING = """\
+Made by `semcom train publish --images <Kodak folder>`; rows come out again with
+`semcom eval codec --images <Kodak folder> --rate 1/16 --baselines linear,jpeg`."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the card says.
+
+    Attributes:
+        decoders: manifests by name.
+        costs: of ``encoder`` and of each decoder.
+        rows: decoders and baselines over AWGN in every cell of the card, decoders over slow fading.
+        pictures: number of test pictures.
+    """
+
+    encoder: BundleManifest
+    decoders: Mapping[str, BundleManifest]
+    costs: Mapping[str, ComputeCost]
+    rows: Sequence[QualityRow]
+    provenance: Mapping[str, str]
+    pictures: int
+
+    def text(
+        self, prefixes: Sequence[int], fading_prefixes: Sequence[int], fading_snrs_db: Sequence[float]
+    ) -> str:
+        """Markdown."""
+        cells = {(row.decoder, row.channel, row.prefix, row.snr_db): row for row in self.rows}
+        lines = [
+            "# Model card: anchor JSCC codec",
+            "",
+            *_INTRODUCTION.splitlines(),
+            "",
+            f"| bundle | architecture | tier | parameters | MACs/pixel | ms ({CARD_WIDTH}x{CARD_HEIGHT}) |",
+            "|---|---|---|---|---|---|",
+            self._bundle_line(self.encoder, self.costs["encoder"]),
+            *(self._bundle_line(manifest, self.costs[name]) for name, manifest in self.decoders.items()),
+            "",
+            "ms: eager fp32 PyTorch on one CPU thread, the least of a few runs.",
+            "",
+            f"Training data: {self.provenance['data']}, sha256 `{self.provenance['data_sha256'][:16]}`;",
+            "research-use photographs, so the weights are for research use.",
+            f"Seed {self.provenance['seed']}. Steps made: {self.provenance['steps']}.",
+            f"Command: `{self.provenance['command']}`",
+            "",
+            f"## Quality on {self.pictures} test pictures (Kodak), AWGN",
+            "",
+            *_READING.splitlines(),
+            "",
+            below_floor(cells, list(self.decoders), prefixes, CARD_SNRS_DB),
+        ]
+        for prefix in prefixes:
+            lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
+            lines += _quality(cells, (*self.decoders, *CARD_BASELINES), "awgn", prefix, CARD_SNRS_DB)
+        lines += [
+            "",
+            "## Slow Rayleigh fading, perfect channel knowledge at the receiver",
+            "",
+            "One gain per picture and draw, several draws; the SNR is the mean one, which the encoder knows.",
+        ]
+        for prefix in fading_prefixes:
+            lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
+            lines += _quality(cells, tuple(self.decoders), _FADING, prefix, fading_snrs_db)
+        return "\n".join([*lines, "", *_CLOSING.splitlines(), ""])
+
+    @staticmethod
+    def _bundle_line(manifest: BundleManifest, cost: ComputeCost) -> str:
+        tier = manifest.hyperparameters.get("tier", "-")
+        return (
+            f"| {manifest.kind}/{manifest.name}/{manifest.version} | {manifest.architecture} | {tier} "
+            f"| {manifest.parameters:,} | {manifest.macs_per_pixel:,.0f} | {cost.ms_per_image:.0f} |"
+        )
+
+
+def below_floor(
+    cells: _Cells, decoders: Sequence[str], prefixes: Sequence[int], snrs_db: Sequence[float]
+) -> str:
+    """One line that says where a decoder is no better than the linear floor (PSNR, AWGN)."""
+    worse = [
+        f"{name} at R = {rate_name(prefix)}, {snr:g} dB"
+        for name in decoders
+        for prefix in prefixes
+        for snr in snrs_db
+        if cells[name, "awgn", prefix, snr].psnr_db <= cells["linear", "awgn", prefix, snr].psnr_db
+    ]
+    if not worse:
+        return "Above the linear floor in every cell."
+    return f"Below the linear floor in PSNR: {'; '.join(worse)}. Everywhere else above it."
+
+
+def command_of(record: Mapping[str, Any]) -> str:
+    """The training's command line, as recorded or made of the settings of records that hold none."""
+    if record.get("command"):
+        initial = record.get("initial") or {}
+        earlier = f"{command_of(initial)}; then " if initial.get("command") else ""
+        return f"{earlier}{record['command']}"
+    folders = " ".join(f"--images {folder}" for folder in record["folders"])
+    budget = "".join(
+        f" --{name.replace('_', '-')} {record[name]:g}"
+        for name in ("anchor_minutes", "decoder_minutes") if name in record
+    )
+    train = record["train"]
+    command = f"semcom train codec {folders}{budget} --seed {train['seed']}"
+    if "learning_rate" in train:
+        command += f" --learning-rate {train['learning_rate']:g}"
+    if record.get("initial"):
+        return f"{command_of(record['initial'])} --out first; then {command} --initial first"
+    return command
+
+
+def steps_of(record: Mapping[str, Any]) -> str:
+    """Steps of each stage, first run first: a budget in minutes says little about the training."""
+    made = ", ".join(
+        f"{stage['stage']} ({stage['decoder']}) {stage['steps']}"
+        for stage in record["stages"] if "steps" in stage
+    )
+    initial = record.get("initial")
+    return f"{steps_of(initial)}, then {made}" if initial and initial.get("stages") else made
+
+
+def _quality(
+    cells: _Cells, names: Sequence[str], channel: str, prefix: int, snrs_db: Sequence[float]
+) -> list[str]:
+    lines = [
+        "| scheme | " + " | ".join(f"{snr:g} dB" for snr in snrs_db) + " |",
+        "|---" * (len(snrs_db) + 1) + "|",
+    ]
+    for name in names:
+        values = (cells[name, channel, prefix, snr] for snr in snrs_db)
+        shown = " | ".join(f"{row.psnr_db:.2f} / {row.ms_ssim:.3f}" for row in values)
+        lines.append(f"| {name} | {shown} |")
+    return lines
