@@ -17,7 +17,6 @@ from typing import Any
 
 from torch import nn
 
-from codec_runtime.codecs import jscc
 from codec_runtime.codecs.anchor_decoders import (
     AnchorAttentionDecoder,
     AnchorConvDecoder,
@@ -34,21 +33,7 @@ from codec_runtime.codecs.registration import (
     TIERS,
     CodecConfig,
     checked,
-    decoder,
-    encoder,
 )
-
-# Weights of the first release; not a family, nothing new is built of these.
-_COMPACT_BOUNDS = {
-    "latent_channels": range(1, 97),
-    "width": range(1, 513),
-    "deep_width": range(1, 513),
-    "refinements": range(5),
-}
-for _encoder in jscc.ENCODERS.values():
-    encoder(jscc.JsccConfig, _COMPACT_BOUNDS)(_encoder)
-for _decoder in jscc.DECODERS.values():
-    decoder(jscc.JsccConfig, _COMPACT_BOUNDS)(_decoder)
 
 KINDS = ("attention", "conv", "resnet", "vgg")
 """Decoder kinds of each family, in the seed's order."""

@@ -121,23 +121,10 @@ def below_floor(
 
 
 def command_of(record: Mapping[str, Any]) -> str:
-    """The training's command line, as recorded or made of the settings of records that hold none."""
-    if record.get("command"):
-        initial = record.get("initial") or {}
-        earlier = f"{command_of(initial)}; then " if initial.get("command") else ""
-        return f"{earlier}{record['command']}"
-    folders = " ".join(f"--images {folder}" for folder in record["folders"])
-    budget = "".join(
-        f" --{name.replace('_', '-')} {record[name]:g}"
-        for name in ("anchor_minutes", "decoder_minutes") if name in record
-    )
-    train = record["train"]
-    command = f"semcom train codec {folders}{budget} --seed {train['seed']}"
-    if "learning_rate" in train:
-        command += f" --learning-rate {train['learning_rate']:g}"
-    if record.get("initial"):
-        return f"{command_of(record['initial'])} --out first; then {command} --initial first"
-    return command
+    """The training's command line, behind that of the training whose weights it started from."""
+    initial = record.get("initial") or {}
+    earlier = f"{command_of(initial)}; then " if initial.get("command") else ""
+    return f"{earlier}{record['command']}"
 
 
 def steps_of(record: Mapping[str, Any]) -> str:

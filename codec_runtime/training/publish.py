@@ -28,7 +28,7 @@ from codec_runtime.bundle.store import (
     write_atomic,
     write_bundle,
 )
-from codec_runtime.codecs.registry import DECODERS, ENCODERS, FAMILIES, build_decoder, configure
+from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest, QualityPoint
 from codec_runtime.evaluation.baselines import PCA_FILE, evaluate_baselines, load_pca, save_pca
 from codec_runtime.evaluation.codec import QualityRow, evaluate
@@ -50,9 +50,6 @@ FADING_PREFIXES = (2, 6, 16)
 FADING_SEEDS = 4
 """Draws of h for each picture."""
 
-_OLD_ENCODER = "jscc-compact-encoder"
-_OLD_DECODERS = {"attention": "jscc-compact-attention", "conv": "jscc-compact-conv"}
-
 
 @dataclass(frozen=True)
 class RunNetworks:
@@ -69,31 +66,15 @@ class RunNetworks:
 def run_networks(record: dict[str, Any]) -> RunNetworks:
     """Architectures of a run.
 
-    From ``networks`` (name -> architecture, hyperparameters) where the record has it. Else ``decoders`` lists
-    names KIND or KIND-TIER of ``family`` (``fast``) whose medium tier has the hyper-parameters ``model``.
-    Records of the first release have neither: the compact encoder with its two decoders.
-
     Raises:
-        ValueError: a decoder's name, or a hyper-parameter, is not known.
+        ValueError: the record does not say.
     """
-    if networks := record.get("networks"):
-        found = {n: (d["architecture"], dict(d["hyperparameters"])) for n, d in networks.items()}
-        encoder = found.pop("encoder")
-        return RunNetworks(encoder, found)
-    model = dict(record["model"])
-    if "decoders" not in record:
-        return RunNetworks((_OLD_ENCODER, model), {n: (a, model) for n, a in _OLD_DECODERS.items()})
-    name = record.get("family", "fast")
-    if name not in FAMILIES:
-        raise ValueError(f"provenance.json: no codec family {name!r}; known: {', '.join(FAMILIES)}")
-    family = FAMILIES[name]
-    decoders = {}
-    for decoder in record["decoders"]:
-        kind, _, tier = decoder.partition("-")
-        built = build_decoder(name, kind, family.config(**model), tier or "medium")
-        config: Any = built.config
-        decoders[decoder] = (family.decoders[kind], dict(config.as_dict()))
-    return RunNetworks((family.encoder, model), decoders)
+    networks = record.get("networks", {})
+    if "encoder" not in networks:
+        raise ValueError("provenance.json names no encoder under `networks`: no run of `semcom train codec`")
+    found = {n: (d["architecture"], dict(d["hyperparameters"])) for n, d in networks.items()}
+    encoder = found.pop("encoder")
+    return RunNetworks(encoder, found)
 
 
 def publish(run: Path, test_folders: Sequence[Path], out: Path, version: int) -> None:

@@ -10,7 +10,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from codec_runtime.bundle.store import bundle_directory, load_module, read_manifest
-from codec_runtime.codecs.jscc import AttentionDecoder, ConvDecoder, JsccConfig, JsccEncoder
 from codec_runtime.codecs.linear import fit_patch_pca
 from codec_runtime.codecs.registry import FAMILIES, build_decoder, build_encoder
 from codec_runtime.evaluation.baselines import PCA_FILE, load_pca
@@ -20,15 +19,17 @@ from codec_runtime.training import publish as publishing
 from codec_runtime.training.model_card import command_of, steps_of
 from xapp.policy.surface import QualitySurface
 
-SMALL = JsccConfig(latent_channels=16, width=8, deep_width=8, refinements=0)
 FAST = FAMILIES["fast"].config(width=8, blocks=2)
-OLD_RECORD = {
-    "model": SMALL.as_dict(), "train": {"seed": 7, "learning_rate": 1e-3}, "data_sha256": "ab" * 32,
-    "folders": ["photos"], "pictures": 3, "anchor_minutes": 2.0, "decoder_minutes": 1.0, "initial": None,
-    "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}],
-}
 RECORD = {
-    "recipe": "anchor", "family": "fast", "model": FAST.as_dict(), "decoders": ["attention", "conv-small"],
+    "recipe": "anchor", "family": "fast", "model": FAST.as_dict(),
+    "networks": {
+        "encoder": {"architecture": "jscc-fast-encoder", "hyperparameters": FAST.as_dict()},
+        "attention": {"architecture": "jscc-fast-attention", "hyperparameters": FAST.as_dict()},
+        "conv-small": {
+            "architecture": "jscc-fast-conv",
+            "hyperparameters": build_decoder("fast", "conv", FAST, "small").config.as_dict(),
+        },
+    },
     "train": {"seed": 7}, "data_sha256": "ab" * 32, "folders": ["photos"], "pictures": 3, "initial": None,
     "command": "semcom train codec --images photos --steps 12",
     "stages": [{"stage": "anchor", "decoder": "attention", "steps": 12}], "finished": True,
@@ -120,19 +121,6 @@ def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, p
         assert said in card
 
 
-def test_runs_of_the_first_release_and_of_the_trainer_are_understood():
-    old = publishing.run_networks(OLD_RECORD)
-    assert old.encoder[0] == JsccEncoder.architecture
-    assert [a for a, _ in old.decoders.values()] == [AttentionDecoder.architecture, ConvDecoder.architecture]
-    described = {
-        name: {"architecture": architecture, "hyperparameters": hyperparameters}
-        for name, (architecture, hyperparameters) in {
-            "encoder": publishing.run_networks(RECORD).encoder, **publishing.run_networks(RECORD).decoders
-        }.items()
-    }
-    assert publishing.run_networks({**RECORD, "networks": described}) == publishing.run_networks(RECORD)
-
-
 def test_unfinished_or_unknown_runs_are_refused_before_anything_is_written(tmp_path, pictures, run):
     (run / "conv-small.safetensors").rename(run / "conv-small.partial.safetensors")
     with pytest.raises(FileNotFoundError, match="conv-small"):
@@ -140,14 +128,13 @@ def test_unfinished_or_unknown_runs_are_refused_before_anything_is_written(tmp_p
     (run / "provenance.json").write_text(json.dumps({**RECORD, "finished": False}))
     with pytest.raises(FileNotFoundError, match="not finished"):
         publishing.publish(run, [pictures], tmp_path / "weights", 1)
-    with pytest.raises(ValueError, match="fancy"):
-        publishing.run_networks({**RECORD, "decoders": ["fancy"]})
+    with pytest.raises(ValueError, match="names no encoder"):
+        publishing.run_networks({**RECORD, "networks": {}})
     assert not (tmp_path / "weights").exists()
 
 
 def test_command_and_steps_of_a_continued_run_name_both_parts():
-    continued = {**OLD_RECORD, "initial": OLD_RECORD}
-    assert "--anchor-minutes 2" in command_of(OLD_RECORD)
-    assert command_of(continued).endswith("--initial first")
+    continued = {**RECORD, "command": "semcom train codec --initial first", "initial": RECORD}
+    assert command_of(continued) == f"{RECORD['command']}; then semcom train codec --initial first"
     assert steps_of(continued) == "anchor (attention) 12, then anchor (attention) 12"
     assert command_of(RECORD) == RECORD["command"]
