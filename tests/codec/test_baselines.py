@@ -248,7 +248,7 @@ def test_hopeless_snrs_are_left_after_few_blocks_and_good_ones_get_all():
 def test_code_blocks_are_lost_below_and_restored_above_the_measured_threshold():
     config = McsConfig()
     threshold = {s.index: s.threshold_db for s in measured_schemes()}
-    for index in (6, 27):
+    for index in (6, 24):
         link = CodedModulation(index, config)
         assert link.lost(threshold[index] + 0.75, 8) == 0
         assert link.lost(threshold[index] - 1.5, 8) == 8
