@@ -24,7 +24,7 @@ from torch import nn
 from codec_runtime.benchmarks.inputs import LATENT_STRIDE, fill_weights, picture, received_symbols
 from codec_runtime.bundle.store import SHIPPED_WEIGHTS, find_bundles, load_module
 from codec_runtime.channel.symbols import prefix_mask
-from codec_runtime.codecs.registry import CONFIGURATIONS, DECODERS, ENCODERS, configure
+from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.serving.backends.interface import CodecNetwork
 
 SIDE = 32
@@ -91,9 +91,7 @@ def _bundled(directory: Path) -> nn.Module:
 
 def small_instance(architecture: str) -> nn.Module:
     """A small network of ``architecture`` with generated weights."""
-    known = CONFIGURATIONS[architecture].bounds
-    config = configure(architecture, {name: value for name, value in _SMALL.items() if name in known})
-    module = (ENCODERS.get(architecture) or DECODERS[architecture])(config)
+    module = (ENCODERS.get(architecture) or DECODERS[architecture])(configure(architecture, _SMALL))
     fill_weights(module, _SEED)
     return module.eval()
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from codec_runtime.codecs.evaluation_mode import evaluation_mode
 from codec_runtime.codecs.gdn import GDN
 
 
@@ -22,7 +23,6 @@ def macs(module: nn.Module, *inputs: Tensor) -> int:
     runs in evaluation mode, so that no running statistic changes.
     """
     total = 0
-    training = [layer for layer in module.modules() if layer.training]
 
     def count(layer: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
@@ -39,13 +39,10 @@ def macs(module: nn.Module, *inputs: Tensor) -> int:
             total += output.numel() * output.shape[1]
 
     handles = [layer.register_forward_hook(count) for layer in module.modules()]
-    module.eval()
     try:
-        with torch.inference_mode():
+        with evaluation_mode(module), torch.inference_mode():
             module(*inputs)
     finally:
         for handle in handles:
             handle.remove()
-        for layer in training:
-            layer.training = True
     return total

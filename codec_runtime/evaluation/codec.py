@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import fmean, pstdev
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from codec_runtime.channel.modes import channel as channel_named
 from codec_runtime.channel.symbols import bandwidth_ratio
+from codec_runtime.codecs.evaluation_mode import evaluation_mode
 from codec_runtime.codecs.padding import pad_to_multiple
 from codec_runtime.contract.directives import RATE_DENOMINATOR
 from codec_runtime.evaluation.metrics import ms_ssim, psnr_db, to_uint8
@@ -186,7 +186,7 @@ def evaluate(
     Raises:
         ValueError: unknown channel, or a picture too small for MS-SSIM.
     """
-    with _evaluation_mode(encoder, *decoders.values()):
+    with evaluation_mode(encoder, *decoders.values()):
         return _evaluate(
             encoder, decoders, images, channels, snrs_db, prefixes, noise_seeds, on_cell, ms_ssim_seeds, batch
         )
@@ -249,19 +249,6 @@ def _evaluate(
         for mode in channels for prefix in prefixes for snr in snrs_db
         for row in rows[mode, prefix, snr]
     ]
-
-
-@contextmanager
-def _evaluation_mode(*modules: nn.Module) -> Iterator[None]:
-    """Batch normalisation by its running averages inside the block; then as before."""
-    training = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module, was in zip(modules, training, strict=True):
-            module.train(was)
 
 
 def _equal_sizes(images: Sequence[Tensor], batch: int) -> Iterator[tuple[list[int], Tensor]]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from codec_runtime.experiments.results import write_json
+from codec_runtime.experiments.results import fingerprint, shown, write_json
 
 Cell = TypeVar("Cell")
 CellWork = Callable[[Cell], dict[str, Any]]
@@ -26,6 +27,26 @@ CellWork = Callable[[Cell], dict[str, Any]]
 
 class CellError(RuntimeError):
     """Some cells failed; the message names them. What was done is kept."""
+
+
+def experiment_cells(
+    experiment: str, settings: Any, parts: Sequence[str], hashes: Mapping[str, str],
+    cells: Mapping[str, Cell], work: CellWork[Cell], folder: Path, *, jobs: int = 1,
+) -> list[dict[str, Any]]:
+    """Results of an experiment's cells, kept in ``folder``/EXPERIMENT-FINGERPRINT.
+
+    Args:
+        settings: a dataclass. Its fields ``parts`` and the data's ``hashes`` are what a cell's result depends
+            on beside its name, and make the fingerprint: more seeds or recipes reuse the cells there are.
+        cells, work, jobs: as of :func:`run_cells`.
+
+    Raises:
+        CellError: one or more cells raised.
+    """
+    config = shown(asdict(settings))
+    depends_on = {"experiment": experiment, "data": hashes, **{part: config[part] for part in parts}}
+    kept = folder / f"{experiment}-{fingerprint(depends_on)}"
+    return list(run_cells(cells, work, kept, jobs=jobs, title=experiment).values())
 
 
 def run_cells(

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from codec_runtime.experiments.cells import run_cells
-from codec_runtime.experiments.results import experiment_result, fingerprint, shown
+from codec_runtime.experiments.cells import experiment_cells
+from codec_runtime.experiments.results import experiment_result
 from codec_runtime.experiments.trial import (
     Measurement,
     Trial,
@@ -60,17 +60,15 @@ def run_conflict(settings: ConflictSettings, work: Path, *, command: str, jobs: 
         raise ValueError("gradients_every is 0: no cosine would be measured")
     nothing = Measurement(images=settings.trial.images)
     hashes = {"training": data_hashes(settings.trial, nothing)["training"]}
-    config = shown(asdict(settings))
-    name = fingerprint(
-        {"experiment": "conflict", "data": hashes, "trial": config["trial"], "channel": settings.channel}
-    )
     trials = {
         f"{recipe}-seed{seed}": Trial(recipe, seed, settings.channel, settings.trial, nothing)
         for seed in settings.seeds
         for recipe in settings.recipes
     }
-    cells = run_cells(trials, run_conflict_trial, work / f"conflict-{name}", jobs=jobs, title="conflict")
-    return conflict_result(settings, list(cells.values()), command=command, data_sha256=hashes)
+    cells = experiment_cells(
+        "conflict", settings, ("trial", "channel"), hashes, trials, run_conflict_trial, work, jobs=jobs
+    )
+    return conflict_result(settings, cells, command=command, data_sha256=hashes)
 
 
 def conflict_result(

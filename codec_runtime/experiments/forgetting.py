@@ -23,8 +23,8 @@ from typing import Any
 from codec_runtime.codecs.registry import KINDS
 from codec_runtime.evaluation.codec import rate_name
 from codec_runtime.evaluation.references import SEED_FIGURE_5_ATTENTION_13_DB
-from codec_runtime.experiments.cells import run_cells
-from codec_runtime.experiments.results import experiment_result, fingerprint, shown, spread
+from codec_runtime.experiments.cells import experiment_cells
+from codec_runtime.experiments.results import experiment_result, spread
 from codec_runtime.experiments.trial import (
     Measurement,
     Networks,
@@ -145,11 +145,6 @@ def run_forgetting(
         codec_runtime.experiments.cells.CellError: a training failed; the others are kept.
     """
     hashes = data_hashes(settings.trial, settings.measurement)
-    config = shown(asdict(settings))
-    name = fingerprint(
-        {"experiment": "forgetting", "data": hashes,
-         **{key: config[key] for key in ("trial", "measurement", "rounds", "channel")}}
-    )
     trials = {
         f"{recipe}-seed{seed}": ForgettingTrial(
             Trial(recipe, seed, settings.channel, settings.budgeted(), settings.measurement), settings.rounds
@@ -157,10 +152,11 @@ def run_forgetting(
         for seed in settings.seeds
         for recipe in settings.recipes
     }
-    cells = run_cells(
-        trials, run_forgetting_trial, work / f"forgetting-{name}", jobs=jobs, title="forgetting"
+    cells = experiment_cells(
+        "forgetting", settings, ("trial", "measurement", "rounds", "channel"), hashes, trials,
+        run_forgetting_trial, work, jobs=jobs,
     )
-    return forgetting_result(settings, list(cells.values()), command=command, data_sha256=hashes)
+    return forgetting_result(settings, cells, command=command, data_sha256=hashes)
 
 
 def forgetting_result(

@@ -25,8 +25,8 @@ from codec_runtime.bundle.store import find_bundles
 from codec_runtime.contract.bundle import MANIFEST_FILE
 from codec_runtime.evaluation.codec import rate_name
 from codec_runtime.evaluation.command import load_codec
-from codec_runtime.experiments.cells import run_cells
-from codec_runtime.experiments.results import experiment_result, fingerprint, shown, spread
+from codec_runtime.experiments.cells import experiment_cells
+from codec_runtime.experiments.results import experiment_result, spread
 from codec_runtime.experiments.trial import (
     Measurement,
     Networks,
@@ -126,13 +126,11 @@ def run_rates(settings: RateSettings, work: Path, *, command: str, jobs: int = 1
     hashes = data_hashes(settings.trial, settings.measurement)
     if settings.weights is not None:
         hashes["weights"] = _weights_hash(Path(settings.weights))
-    config = shown(asdict(settings))
-    name = fingerprint(
-        {"experiment": "rates", "data": hashes,
-         **{key: config[key] for key in ("trial", "measurement", "channel")}}
+    cells = experiment_cells(
+        "rates", settings, ("trial", "measurement", "channel"), hashes, rate_trials(settings), run_rate_trial,
+        work, jobs=jobs,
     )
-    cells = run_cells(rate_trials(settings), run_rate_trial, work / f"rates-{name}", jobs=jobs, title="rates")
-    return rate_result(settings, list(cells.values()), command=command, data_sha256=hashes)
+    return rate_result(settings, cells, command=command, data_sha256=hashes)
 
 
 def rate_result(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
+
+from codec_runtime.bundle.store import write_atomic
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
@@ -35,9 +36,7 @@ def shown(config: Mapping[str, Any]) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write in one step: a reader sees the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    write_atomic(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def experiment_result(

@@ -21,8 +21,8 @@ from typing import Any
 
 from codec_runtime.evaluation.codec import rate_name
 from codec_runtime.evaluation.references import seed_mean_difference
-from codec_runtime.experiments.cells import run_cells
-from codec_runtime.experiments.results import experiment_result, fingerprint, shown, spread, summary
+from codec_runtime.experiments.cells import experiment_cells
+from codec_runtime.experiments.results import experiment_result, spread, summary
 from codec_runtime.experiments.trial import (
     ITERATIVE_FINAL,
     Measurement,
@@ -75,12 +75,11 @@ def run_schemes(settings: SchemeSettings, work: Path, *, command: str, jobs: int
         codec_runtime.experiments.cells.CellError: a training failed; the others are kept.
     """
     hashes = data_hashes(settings.trial, settings.measurement)
-    config = shown(asdict(settings))
-    name = fingerprint({"experiment": "schemes", **_training_part(config), "data": hashes})
-    cells = run_cells(
-        scheme_trials(settings), run_trial, work / f"schemes-{name}", jobs=jobs, title="schemes"
+    cells = experiment_cells(
+        "schemes", settings, ("trial", "measurement"), hashes, scheme_trials(settings), run_trial, work,
+        jobs=jobs,
     )
-    return scheme_result(settings, list(cells.values()), command=command, data_sha256=hashes)
+    return scheme_result(settings, cells, command=command, data_sha256=hashes)
 
 
 def scheme_result(
@@ -218,8 +217,3 @@ def _signed(entry: Mapping[str, Any], unit: str) -> str:
     digits = 2 if unit == "dB" else 4
     about = "" if entry["spread"] is None else f" ± {entry['spread']:.{digits}f}"
     return f"{entry['mean']:+.{digits}f}{about} {unit}"
-
-
-def _training_part(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell's result depends on beside its name: more seeds or recipes reuse the cells there are."""
-    return {key: config[key] for key in ("trial", "measurement")}

@@ -14,8 +14,7 @@ end gives.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -221,11 +220,10 @@ def measure(encoder: nn.Module, decoders: Mapping[str, nn.Module], trial: Trial)
     as they were.
     """
     wanted = trial.measurement
-    with _evaluating(encoder, *decoders.values()):
-        rows = evaluate(
-            encoder, decoders, test_pictures(wanted.images, wanted.pictures), channels=(trial.channel,),
-            snrs_db=wanted.snrs_db, prefixes=wanted.prefixes, noise_seeds=wanted.noise_seeds,
-        )
+    rows = evaluate(
+        encoder, decoders, test_pictures(wanted.images, wanted.pictures), channels=(trial.channel,),
+        snrs_db=wanted.snrs_db, prefixes=wanted.prefixes, noise_seeds=wanted.noise_seeds,
+    )
     return [_as_dict(row) for row in rows]
 
 
@@ -234,18 +232,6 @@ def _as_dict(row: QualityRow) -> dict[str, Any]:
         "decoder": row.decoder, "prefix": row.prefix, "snr_db": row.snr_db, "psnr_db": row.psnr_db,
         "psnr_spread": row.psnr_spread, "ms_ssim": row.ms_ssim, "images": row.images,
     }
-
-
-@contextmanager
-def _evaluating(*networks: nn.Module) -> Iterator[None]:
-    before = [(module, module.training) for network in networks for module in network.modules()]
-    for network in networks:
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 @lru_cache(maxsize=2)
