@@ -70,3 +70,24 @@ class SnrGate(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         return x * (self.ceiling * torch.sigmoid(self.fc(cond)))[:, :, None, None]
+
+
+class Film(nn.Module):
+    """Channel-wise scale and shift computed from the condition alone (Perez et al., "FiLM", AAAI 2018).
+
+    (B, C, H, W), (B, 2) -> (B, C, H, W). Starts as the identity.
+    """
+
+    starts_as_identity = True
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(CONDITION_FEATURES, hidden)
+        self.fc2 = nn.Linear(hidden, 2 * channels)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        scale, shift = self.fc2(torch.tanh(self.fc1(cond)))[:, :, None, None].chunk(2, dim=1)
+        out: Tensor = x * (1.0 + scale) + shift
+        return out

@@ -5,9 +5,11 @@
 
 A photograph is folded into its 8x8 patches (192 channels); a conv - GDN - PReLU - AF stage and residual 3x3
 blocks with AF follow at that one scale, where two CPU cores train a wide network faster than one that works
-at a quarter or half of the resolution (docs/codec.md has the comparison). Beside the network runs a
-*linear bypass* initialised with the PCA codec of :mod:`codec_runtime.codecs.linear`: training starts at
-the linear floor and only improves on it.
+at a quarter or half of the resolution (docs/codec.md has the comparison). On request the blocks are modulated
+by SNR and rate (FiLM), so that one network can be a different codec at each, and a *coarse branch* of wider
+blocks at a sixteenth sees further; both start as the identity and can be added to trained weights. Beside the
+network runs a *linear bypass* initialised with the PCA codec of :mod:`codec_runtime.codecs.linear`: training
+starts at the linear floor and only improves on it.
 
 The latent channels are ordered by importance (training truncates them at random, "nested dropout",
 Rippel et al., ICML 2014): the first k channels of the same encoder are the code at bandwidth ratio k/96.
@@ -23,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from codec_runtime.channel.symbols import normalise_power, prefix_mask
-from codec_runtime.codecs.conditioning import CONDITION_FEATURES, SnrAttention, condition
+from codec_runtime.codecs.conditioning import CONDITION_FEATURES, Film, SnrAttention, condition
 from codec_runtime.codecs.linear import PATCH, PATCH_DIMS, PatchPca, power_gains, to_patches
 from codec_runtime.codecs.registration import TIERS, decoder, encoder
 from codec_runtime.codecs.stages import Stage
@@ -41,12 +43,18 @@ class FastConfig:
             its decoders.
         width: channels of the network.
         blocks: residual blocks behind the first stage.
+        film_hidden: hidden units of the modulation of each block; 0: none.
+        coarse_width, coarse_blocks: of the branch at a sixteenth of the resolution, behind the middle block;
+            no blocks: no branch.
         tier: name of the compute tier that ``width`` and ``blocks`` of a decoder belong to; a label.
     """
 
     latent_channels: int = 16
     width: int = 96
     blocks: int = 7
+    film_hidden: int = 0
+    coarse_width: int = 192
+    coarse_blocks: int = 0
     tier: str = "medium"
 
     def as_dict(self) -> dict[str, Any]:
@@ -57,6 +65,9 @@ FAST_BOUNDS: dict[str, range | tuple[str, ...]] = {
     "latent_channels": range(1, 97),
     "width": range(1, 513),
     "blocks": range(17),
+    "film_hidden": range(513),
+    "coarse_width": range(1, 1025),
+    "coarse_blocks": range(17),
     "tier": TIERS,
 }
 
@@ -69,11 +80,12 @@ def silence(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
 
 
 class AttentionBlock(nn.Module):
-    """x + AF(conv(PReLU(conv(x)))), 3x3, same width."""
+    """x + AF(conv(PReLU(FiLM(conv(x))))), 3x3, same width; without FiLM where ``film_hidden`` is 0."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, film_hidden: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.film = Film(channels, film_hidden) if film_hidden else None
         self.act = nn.PReLU(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.gate = SnrAttention(channels)
@@ -81,8 +93,60 @@ class AttentionBlock(nn.Module):
             self.conv2.weight.mul_(BRANCH_SCALE)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
-        out: Tensor = x + self.gate(self.conv2(self.act(self.conv1(x))), cond)
+        hidden = self.conv1(x)
+        if self.film is not None:
+            hidden = self.film(hidden, cond)
+        out: Tensor = x + self.gate(self.conv2(self.act(hidden)), cond)
         return out
+
+
+class CoarseBranch(nn.Module):
+    """x + up(blocks(down(x))), the blocks at half the resolution of x; starts as the identity.
+
+    Sides need not be even: down rounds up, up crops.
+    """
+
+    starts_as_identity = True
+
+    def __init__(self, channels: int, config: FastConfig) -> None:
+        super().__init__()
+        width = config.coarse_width
+        self.down = nn.Conv2d(channels, width, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            AttentionBlock(width, config.film_hidden) for _ in range(config.coarse_blocks)
+        )
+        self.up = nn.Conv2d(width, 4 * channels, 1)
+        silence(self.up)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        coarse = self.down(x)
+        for block in self.blocks:
+            coarse = block(coarse, cond)
+        out: Tensor = x + F.pixel_shuffle(self.up(coarse), 2)[:, :, : x.shape[2], : x.shape[3]]
+        return out
+
+
+class CoarseBlock(AttentionBlock):
+    """An attention block with the coarse branch behind it: its other parameters keep their names."""
+
+    def __init__(self, channels: int, config: FastConfig) -> None:
+        super().__init__(channels, config.film_hidden)
+        self.coarse = CoarseBranch(channels, config)
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        out: Tensor = self.coarse(super().forward(x, cond), cond)
+        return out
+
+
+def attention_trunk(first: nn.Module, config: FastConfig) -> nn.ModuleList:
+    """The first stage and the blocks, the coarse branch behind the middle one."""
+    middle = config.blocks // 2 if config.coarse_blocks else -1
+    return nn.ModuleList((first, *(
+        CoarseBlock(config.width, config)
+        if index == middle
+        else AttentionBlock(config.width, config.film_hidden)
+        for index in range(config.blocks)
+    )))
 
 
 class LinearBypass(nn.Module):
@@ -121,7 +185,7 @@ class FastEncoder(nn.Module):
         self.config = config = config or FastConfig()
         width, folded = config.width, 4 * config.latent_channels
         first = Stage(nn.Conv2d(PATCH_DIMS, width, 1), width, inverse=False, gate=SnrAttention(width))
-        self.stages = nn.ModuleList((first, *(AttentionBlock(width) for _ in range(config.blocks))))
+        self.stages = attention_trunk(first, config)
         self.head = nn.Conv2d(width, folded, 3, padding=1)
         self.bypass = LinearBypass(PATCH_DIMS, folded, folded)
         silence(self.head)
@@ -193,5 +257,4 @@ class FastAttentionDecoder(FastDecoder):
         width = self.config.width
         conv = nn.Conv2d(folded, width, 3, padding=1)
         first = Stage(conv, width, inverse=True, gate=SnrAttention(width))
-        blocks = (AttentionBlock(width) for _ in range(self.config.blocks))
-        return nn.ModuleList((first, *blocks)), nn.Conv2d(width, PATCH_DIMS, 1)
+        return attention_trunk(first, self.config), nn.Conv2d(width, PATCH_DIMS, 1)

@@ -36,6 +36,9 @@ class Initial:
     def apply(self, networks: Mapping[str, nn.Module]) -> list[str]:
         """Load what is there of each network; the names loaded.
 
+        A network may have grown: parts that start as the identity (``starts_as_identity``) may be missing
+        from the initial weights.
+
         Raises:
             ValueError: the encoder is missing, or a network is of another architecture or size.
         """
@@ -48,11 +51,25 @@ class Initial:
             if known not in (None, wanted):
                 raise ValueError(f"initial {name} is a {known}; this training's is a {wanted}")
             try:
-                network.load_state_dict(self.states[name])
+                _load_grown(network, self.states[name])
             except RuntimeError as error:
                 first = " ".join(str(error).split())[:300]
                 raise ValueError(f"initial {name} is of another width, depth or tier: {first}") from error
         return loaded
+
+
+def _load_grown(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load ``state``; what it lacks must belong to parts of the network that start as the identity.
+
+    Raises:
+        RuntimeError: anything else is missing, unexpected or of another shape.
+    """
+    grown = tuple(
+        f"{name}." for name, part in network.named_modules() if getattr(part, "starts_as_identity", False)
+    )
+    own = network.state_dict()
+    added = {key: own[key] for key in own.keys() - state.keys() if key.startswith(grown)}
+    network.load_state_dict({**state, **added})
 
 
 def read_initial(folder: Path) -> Initial:

@@ -177,7 +177,7 @@ def test_architecture_id_is_entered_once_and_with_bounds_of_every_field():
     class Twin(nn.Module):
         architecture = "jscc-anchor-conv"
 
-    bounds = {"latent_channels": range(9), "width": range(9), "blocks": range(9), "tier": ("medium",)}
+    bounds = {field: range(9) for field in FastConfig.__dataclass_fields__}
     with pytest.raises(ValueError, match="empty or taken"):
         register_decoder(FastConfig, bounds)(Twin)
     with pytest.raises(ValueError, match="FastConfig: bounds"):

@@ -29,6 +29,34 @@ def test_decoder_restores_the_shape_of_any_padded_picture(kind, size):
     assert build_decoder("fast", kind, SMALL)(sent, snr, prefix).shape == images.shape
 
 
+GROWN = FastConfig(latent_channels=8, width=8, blocks=3, film_hidden=4, coarse_width=12, coarse_blocks=1)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 72)])
+def test_film_and_the_coarse_branch_start_as_the_identity_at_odd_sides_too(size):
+    torch.manual_seed(0)
+    plain, grown = FastEncoder(FastConfig(latent_channels=8, width=8, blocks=3)), FastEncoder(GROWN)
+    missing, unexpected = grown.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert any("film" in name for name in missing)
+    assert any("coarse" in name for name in missing)
+    torch.nn.init.normal_(plain.head.weight)
+    grown.head.load_state_dict(plain.head.state_dict())
+    images, snr, prefix = torch.rand(2, 3, *size), torch.tensor([1.0, 13.0]), torch.tensor([2, 8])
+    assert torch.equal(grown(images, snr, prefix), plain(images, snr, prefix))
+
+
+def test_film_makes_the_same_picture_a_different_code_at_another_snr():
+    encoder = FastEncoder(GROWN)
+    torch.nn.init.normal_(encoder.head.weight)
+    for block in encoder.stages[1:]:
+        torch.nn.init.normal_(block.film.fc2.weight)
+        torch.nn.init.zeros_(block.gate.fc1.weight)  # the gate's share of the conditioning
+    image, prefix = torch.rand(1, 3, 32, 32), torch.tensor([8])
+    low, high = (encoder(image, torch.tensor([snr]), prefix) for snr in (0.0, 15.0))
+    assert (low - high).abs().max() > 1e-3
+
+
 def test_padding_records_the_original_size():
     padded, size = pad_to_multiple(torch.rand(1, 3, 321, 481))
     assert padded.shape[2:] == (328, 488)

@@ -96,6 +96,12 @@ def test_another_decoder_is_trained_against_the_encoder_of_an_earlier_run(tmp_pa
     assert record["initial"]["data_sha256"] == record["data_sha256"]
     with pytest.raises(ValueError, match="initial encoder is of another width"):
         train_codec(_training(pictures, tmp_path / "third", initial=first, model={"width": 16}))
+    with pytest.raises(ValueError, match="initial encoder is of another width"):
+        train_codec(_training(pictures, tmp_path / "fourth", initial=first, model={"blocks": 3}))
+    model = {"film_hidden": 4, "coarse_blocks": 1}
+    train_codec(_training(pictures, tmp_path / "grown", initial=first, model=model))
+    state = load_file(tmp_path / "grown" / "encoder.safetensors")
+    assert any("coarse" in key for key in state)
 
 
 @pytest.mark.slow

@@ -55,9 +55,11 @@ def train_codec_command(
         Path | None, typer.Option(help="Start from a folder of this command, or a bundle root.")
     ] = None,
     channel: Annotated[
-        str, typer.Option(help="mixed (AWGN, a third of it faded), or a mode such as awgn, rayleigh_slow_eq.")
+        str, typer.Option(help="mixed (AWGN, a fifth of it faded), or a mode such as awgn, rayleigh_slow_eq.")
     ] = "mixed",
-    snr: Annotated[str, typer.Option(help="LOW:HIGH in dB, drawn uniformly per picture.")] = "-4:20",
+    snr: Annotated[
+        str, typer.Option(help="LOW:HIGH in dB, drawn per picture, the middle more often.")
+    ] = "-4:20",
     prefixes: Annotated[
         str | None, typer.Option(help="Prefix lengths to draw from, e.g. 2,4,6,8,16; one: a fixed rate.")
     ] = None,
