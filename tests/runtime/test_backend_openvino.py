@@ -12,7 +12,7 @@ from runtime_site import write_decoder, write_encoder
 
 from codec_runtime.benchmarks.golden import small_instance
 from codec_runtime.benchmarks.inputs import picture, received_symbols
-from codec_runtime.codecs.registry import DECODERS, ENCODERS
+from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.serving.backends.interface import CodecNetwork
 from codec_runtime.serving.inference import decode, encode
 from codec_runtime.serving.registry import ModelRegistry
@@ -51,6 +51,23 @@ def test_every_architecture_computes_the_same_at_every_shape(backend, architectu
         with torch.no_grad():
             expected, got = module(*inputs), network(*inputs)
         assert got.shape == expected.shape
+        assert float((got - expected).norm() / expected.norm()) <= 1e-5, shape
+
+
+@pytest.mark.parametrize("architecture", ["jscc-fast-encoder", "jscc-fast-attention"])
+def test_film_and_the_coarse_branch_compute_the_same_at_odd_sides_too(backend, architecture: str) -> None:
+    size = {"latent_channels": 8, "width": 8, "blocks": 3}
+    grown = {**size, "film_hidden": 4, "coarse_width": 12, "coarse_blocks": 1}
+    module = {**ENCODERS, **DECODERS}[architecture](configure(architecture, grown)).eval()
+    generator = torch.Generator().manual_seed(1)
+    for parameter in module.parameters():
+        if not parameter.any():  # what starts silent would hide a difference
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    network = backend.build(module)
+    for shape in ((1, 16, 40), (2, 72, 24)):
+        inputs = _inputs(module, *shape)
+        with torch.no_grad():
+            expected, got = module(*inputs), network(*inputs)
         assert float((got - expected).norm() / expected.norm()) <= 1e-5, shape
 
 
