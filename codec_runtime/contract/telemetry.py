@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -17,6 +17,8 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
         decoders: decoder families the device can run, best first.
         compute_gflops: sustained compute of the device, GFLOP/s.
         battery: 0..1, None on mains.
+        slice: S-NSSAI of the user in hexadecimal, SST then SD if there is one (``01``, ``01000003``); empty
+            where the device does not know.
     """
 
     user: str
@@ -26,6 +28,7 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
     decoders: list[str]
     compute_gflops: float
     battery: float | None = None
+    slice: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}([0-9a-f]{6})?)?$")] = ""
 
 
 class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):

@@ -125,6 +125,48 @@ def test_short_frame_is_refused() -> None:
         decode_frame(GOLDEN[:100])
 
 
+def outcome(chunks: list[bytes]) -> tuple[list[RmrMessage], str]:
+    """Messages that a reader gets out of these reads, and the error that ends it."""
+    reader = FrameReader()
+    got: list[RmrMessage] = []
+    for chunk in chunks:
+        try:
+            got += reader.feed(chunk)
+        except RmrFrameError as error:
+            return got + error.completed, str(error)
+    return got, ""
+
+
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=60), some_messages.map(encode_frame), st.just(GOLDEN[:200])), max_size=4
+    ),
+    st.lists(st.integers(1, 500), min_size=1, max_size=20),
+)
+def test_any_bytes_mean_the_same_in_any_fragmentation(parts: list[bytes], sizes: list[int]) -> None:
+    stream = b"".join(parts)
+    chunks: list[bytes] = []
+    position = 0
+    while position < len(stream):
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(stream[position : position + size])
+        position += size
+    assert outcome(chunks) == outcome([stream])
+
+
+def test_call_data_is_kept_for_the_answer_and_only_where_somebody_waits() -> None:
+    frame = bytearray(GOLDEN)
+    frame[50 + 280] = 9
+    assert decode_frame(bytes(frame)).call == b""
+    frame[50 + 192] = 4
+    call = decode_frame(bytes(frame)).call
+    assert call == b"transaction-7".ljust(32, b"\0") + b"\x09"
+    answer = encode_frame(RmrMessage(20011, b"", xid=b"other", call=call))
+    assert answer[50 + 12 : 50 + 44] == call[:32]
+    assert answer[50 + 280 : 50 + 284] == b"\x09\0\0\0"
+    assert decode_frame(answer).call == b""
+
+
 @given(st.binary(max_size=800))
 def test_garbage_raises_only_frame_errors(data: bytes) -> None:
     with contextlib.suppress(RmrFrameError):

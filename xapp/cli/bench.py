@@ -126,3 +126,34 @@ def bench_golden_command(
         wrong += [f"{vector.name}: {line}" for line in differences(expected[vector.name], vector)]
     typer.echo("\n".join(wrong) if wrong else f"{len(computed)} networks as expected")
     raise typer.Exit(1 if wrong else 0)
+
+
+@bench_app.command("kpm-decode")
+def bench_kpm_decode_command(
+    users: Annotated[int, typer.Option(help="Users in the indication, 1..1000.")] = 32,
+    measurements: Annotated[int, typer.Option(help="Measurements of each user, 1..100.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Timed rounds; minima count.", min=1)] = 30,
+    json_: JsonFlag = False,
+) -> None:
+    """Decoding a KPM indication (format 3) against asn1tools and pycrate, on the same bytes in one run.
+
+    All three must have given the same values. A speed-up is a ratio of minima.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    from xapp.benchmarks.kpm_decode import BenchError, bench_kpm_decode
+    from xapp.benchmarks.kpm_reference import ReferenceMissingError
+
+    try:
+        with tqdm(total=rounds, unit="round", desc="bench", file=sys.stderr) as bar:
+            result = bench_kpm_decode(users, measurements, rounds=rounds, on_round=bar.update)
+    except (BenchError, ReferenceMissingError) as error:
+        fail(str(error))
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"command": _command(), **result.as_dict()}, indent=1))
+    else:
+        typer.echo(result.as_text())

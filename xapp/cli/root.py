@@ -19,11 +19,13 @@ eval_app = typer.Typer(no_args_is_help=True, help="Measure weights: tables as JS
 experiment_app = typer.Typer(no_args_is_help=True, help="Experiments of the papers: tables and plots.")
 bench_app = typer.Typer(no_args_is_help=True, help="Performance as ratios against a named reference.")
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys of the update repository.")
+e2_app = typer.Typer(no_args_is_help=True, help="Messages of the RAN: E2AP, E2SM-KPM, E2SM-RC.")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(experiment_app, name="experiment")
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
+app.add_typer(e2_app, name="e2")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="JSON file of settings; environment and flags override it.")

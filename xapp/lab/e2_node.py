@@ -56,7 +56,7 @@ class Reporting:
         meid: of the node that was asked.
         instance_id: E2 event instance: ``ricInstanceID`` and the ``sub_id`` of the RMR messages.
         request_id: ``ricRequestorID``.
-        action_id: RIC action to report under.
+        action_ids: RIC actions to report under; one indication for each.
         period_ms: reporting period.
         rmr_host, rmr_port: where the indications go.
     """
@@ -64,10 +64,15 @@ class Reporting:
     meid: str
     instance_id: int
     request_id: int
-    action_id: int
+    action_ids: tuple[int, ...]
     period_ms: int
     rmr_host: str
     rmr_port: int
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where the indications go."""
+        return self.rmr_host, self.rmr_port
 
 
 @dataclass
@@ -102,7 +107,7 @@ class E2Node:
         self.indications_dropped = 0
         self._guami = encode_plmn(plmn) + _AMF
         self._measurements = MeasurementList(MEASUREMENTS)
-        self._active: dict[int, _Active] = {}
+        self._active: dict[tuple[int, tuple[str, int]], _Active] = {}
 
     @property
     def reportings(self) -> tuple[Reporting, ...]:
@@ -110,25 +115,27 @@ class E2Node:
         return tuple(active.reporting for active in self._active.values())
 
     async def start_reporting(self, reporting: Reporting) -> None:
-        """Begin, or begin anew under the same instance id.
+        """Begin, or begin anew under the same instance id at the same endpoint.
+
+        The same instance at another endpoint is one subscription of two xApps: both get the indications.
 
         Raises:
             UnknownNode: ``reporting.meid`` is another node.
         """
         if reporting.meid != self.meid:
             raise UnknownNode(f"E2 node {reporting.meid} is not connected; {self.meid} is")
-        await self.stop_reporting(reporting.instance_id)
+        await self.stop_reporting(reporting.instance_id, reporting.endpoint)
         # Measurements are worthless when late: a short queue.
         sender = await RmrSender.connect(
             reporting.rmr_host, reporting.rmr_port, source=f"e2term-{self.meid}:38000"[-63:], queue_frames=16
         )
-        self._active[reporting.instance_id] = _Active(reporting, sender)
+        self._active[reporting.instance_id, reporting.endpoint] = _Active(reporting, sender)
 
-    async def stop_reporting(self, instance_id: int) -> None:
-        """End; nothing happens if there is no such instance."""
-        active = self._active.pop(instance_id, None)
-        if active is not None:
-            await active.sender.close()
+    async def stop_reporting(self, instance_id: int, endpoint: tuple[str, int] | None = None) -> None:
+        """End, at one endpoint or (None) at all; nothing happens if there is no such instance."""
+        for key in list(self._active):
+            if key[0] == instance_id and endpoint in (None, key[1]):
+                await self._active.pop(key).sender.close()
 
     def report(self, users: Sequence[UserMeasurement], now: float) -> int:
         """Send ``users``' measurements to every subscription whose period is over.
@@ -156,22 +163,23 @@ class E2Node:
                 message = messages[reporting.period_ms] = encode_indication_message(
                     reports, self._measurements, granularity_ms=reporting.period_ms, guami=self._guami
                 )
-            queued += self._send(active, header, message)
+            for action_id in reporting.action_ids:
+                queued += self._send(active, action_id, header, message)
         return queued
 
     async def close(self) -> None:
         """End every subscription."""
-        for instance_id in list(self._active):
-            await self.stop_reporting(instance_id)
+        for instance_id, endpoint in list(self._active):
+            await self.stop_reporting(instance_id, endpoint)
 
-    def _send(self, active: _Active, header: bytes, message: bytes) -> bool:
+    def _send(self, active: _Active, action_id: int, header: bytes, message: bytes) -> bool:
         reporting = active.reporting
         pdu = encode_ric_indication(
             RicIndication(
                 requestor_id=reporting.request_id,
                 instance_id=reporting.instance_id,
                 ran_function_id=self.ran_function_id,
-                action_id=reporting.action_id,
+                action_id=action_id,
                 indication_type=0,
                 header=header,
                 message=message,

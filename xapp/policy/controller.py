@@ -10,6 +10,8 @@ from codec_runtime.contract.directives import Directive
 from xapp.policy.catalog import DecoderCatalog, ServedDecoder
 from xapp.policy.content import content_slope
 from xapp.policy.decision import Decision, Observation, Policy
+from xapp.policy.objectives import view_users
+from xapp.policy.pools import PolicyPools
 from xapp.telemetry.columns import FloatArray, IntArray
 from xapp.telemetry.user_table import UNKNOWN_GROUP, UserTable
 
@@ -26,7 +28,7 @@ class DirectiveController:
     Args:
         table: user table; its "decided" columns are written here.
         catalog: decoders served.
-        policy: rate policy.
+        policy: rate policy, or :class:`PolicyPools`, which asks whom A1 instances govern.
         stale_after_s: users not heard of for so long keep their directive and are not decided about.
     """
 
@@ -36,13 +38,13 @@ class DirectiveController:
         self._table = table
         self._catalog = catalog
         self._policy = policy
-        self._stale_after_s = stale_after_s
+        self.stale_after_s = stale_after_s
         self.last: Decision | None = None
 
     def decide(self, now_s: float) -> list[Directive]:
         """Decide about all active users; returns the directives that changed."""
         table = self._table
-        rows: IntArray = np.flatnonzero(table.active(now_s, self._stale_after_s))
+        rows: IntArray = np.flatnonzero(table.active(now_s, self.stale_after_s))
         chosen, choice = self._choose_decoders(rows)
         if any(decoder is None for decoder in chosen):
             usable = np.array([decoder is not None for decoder in chosen])[choice]
@@ -53,7 +55,10 @@ class DirectiveController:
         position = np.cumsum([decoder is not None for decoder in chosen]) - 1
         choice = position[choice]
         observation = self._observe(rows, served, choice)
-        self.last = self._policy.decide(observation)
+        if isinstance(self._policy, PolicyPools) and self._policy.instances:
+            self.last = self._policy.decide(observation, view_users(table, rows))
+        else:
+            self.last = self._policy.decide(observation)
         return self._changed(rows, served, choice, observation.snr_db, self.last)
 
     def full(self) -> list[Directive]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -28,6 +28,10 @@ class Observation:
         weight: relative number of pictures sent, > 0.
         prefix: directive in force, 0 for none.
         surfaces: rate-quality surfaces by index.
+        quality_target_db: PSNR below which a picture is a miss, dB, NaN for the policy's own target.
+        max_prefix: largest prefix allowed, inf for none; at least the ladder's smallest.
+        quality_share: importance of quality, 0..1; the rest is that of spending few channels, so 1 is quality
+            alone. The last three are None where no user has any.
     """
 
     snr_db: FloatArray
@@ -40,9 +44,27 @@ class Observation:
     weight: FloatArray
     prefix: IntArray
     surfaces: tuple[QualitySurface, ...]
+    quality_target_db: FloatArray | None = None
+    max_prefix: FloatArray | None = None
+    quality_share: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.snr_db)
+
+    def take(self, rows: IntArray) -> Observation:
+        """The same of some users only."""
+        taken: dict[str, Any] = {}
+        for name in (column.name for column in fields(self)):
+            value = getattr(self, name)
+            taken[name] = value if name == "surfaces" or value is None else value[rows]
+        return Observation(**taken)
+
+    def targets(self, own_db: float) -> float | FloatArray:
+        """Target of each user, dB: float64 [N], or ``own_db`` where nobody has one of his own."""
+        if self.quality_target_db is None:
+            return own_db
+        target: FloatArray = np.where(np.isnan(self.quality_target_db), own_db, self.quality_target_db)
+        return target
 
     def expected_psnr(self, snr_db: FloatArray, prefixes: FloatArray) -> FloatArray:
         """Surface alone: snr_db float [N, ...], prefixes float [M] -> float64 [N, ..., M], dB."""
@@ -64,7 +86,8 @@ class Decision:
         prefix: int64 [N]. expected_psnr_db: float64 [N], at the decided prefix, with content offset.
         mean_prefix: weighted mean. predicted_miss: weighted share of pictures below the target, 0..1.
         predicted_psnr_db: weighted mean. uniform_psnr_db: the same for the uniform allocation at the same
-            mean prefix. miss_weight: trade-off used. For people and metrics.
+            mean prefix. miss_weight: trade-off used. For people and metrics. Where users weigh quality
+            differently, so does the mean of both PSNR.
     """
 
     prefix: IntArray

@@ -15,7 +15,8 @@ class E2DecodeError(ValueError):
 
     Attributes:
         message: what was wrong and what would be right.
-        offset: byte offset in the PDU, or in the octet string of the PDU, that was being read.
+        offset: byte offset in the bytes that were given to the decoder, where reading stopped; too small by
+            the length octets of the fragments (16 KiB each) of an open type before it.
         field: dotted name of the field that was being read.
     """
 
@@ -33,6 +34,10 @@ class E2EncodeError(ValueError):
 FRAGMENT = 16384
 """Units (octets or items) of a length-determinant fragment, X.691 clause 11.9.3.8."""
 
+MAX_INTEGER_OCTETS = 8
+"""An unconstrained INTEGER of more octets is refused: no field read here needs it, and a hostile one would
+cost time and memory (and break Python's conversion to text beyond 4300 digits)."""
+
 
 class AperReader:
     """Reads aligned PER fields from ``data``, left to right.
@@ -41,19 +46,21 @@ class AperReader:
         data: the encoding.
         pos: next bit to read, 0 is the most significant bit of the first byte.
         field: set by the decoder, names the field in an error.
+        base: offset of ``data`` in the bytes that errors count in.
     """
 
-    __slots__ = ("data", "end", "field", "pos")
+    __slots__ = ("base", "data", "end", "field", "pos")
 
-    def __init__(self, data: bytes, field: str = "") -> None:
+    def __init__(self, data: bytes, field: str = "", base: int = 0) -> None:
         self.data = data
         self.end = len(data) * 8
         self.pos = 0
         self.field = field
+        self.base = base
 
     def error(self, message: str) -> E2DecodeError:
         """The error to raise about the field being read."""
-        return E2DecodeError(message, min(self.pos >> 3, len(self.data)), self.field)
+        return E2DecodeError(message, self.base + min(self.pos >> 3, len(self.data)), self.field)
 
     def bits(self, count: int) -> int:
         """Unsigned integer of the next ``count`` bits, not aligned."""
@@ -110,16 +117,22 @@ class AperReader:
         parts.append(self.octets(last))
         return b"".join(parts)
 
+    def open(self, field: str) -> AperReader:
+        """A reader of the octets behind a length determinant (open type, OCTET STRING)."""
+        self.field = field
+        content = self.octet_string()
+        return AperReader(content, field, self.base + (self.pos >> 3) - len(content))
+
     def sized_uint(self, length_bits: int) -> int:
         """Constrained whole number with a range over 64K: length of ``length_bits`` bits, then octets."""
         return self.uint(self.bits(length_bits) + 1)
 
     def unbounded_int(self) -> int:
         """Unconstrained INTEGER: general length, then two's complement octets."""
-        raw = self.octets(self.length())
-        if not raw:
-            raise self.error("INTEGER of no octets")
-        return int.from_bytes(raw, "big", signed=True)
+        octets = self.length()
+        if not 1 <= octets <= MAX_INTEGER_OCTETS:
+            raise self.error(f"INTEGER of {octets} octets: 1 to {MAX_INTEGER_OCTETS} are plausible")
+        return int.from_bytes(self.octets(octets), "big", signed=True)
 
     def small_index(self) -> int:
         """Normally small non-negative whole number (clause 11.6): extension alternatives and counts."""
@@ -129,18 +142,22 @@ class AperReader:
 
     def _small_length(self) -> int:
         octets = self.length()
-        if not 1 <= octets <= 8:
-            raise self.error(f"whole number of {octets} octets: 1 to 8 are plausible")
+        if not 1 <= octets <= MAX_INTEGER_OCTETS:
+            raise self.error(f"whole number of {octets} octets: 1 to {MAX_INTEGER_OCTETS} are plausible")
         return octets
 
-    def skip_extensions(self) -> None:
-        """Skip the extension additions of a SEQUENCE whose extension bit was set (clause 19.7-19.9)."""
+    def extensions(self) -> dict[int, AperReader]:
+        """Extension additions of a SEQUENCE whose extension bit was set, by index (clause 19.7-19.9)."""
         if self.bits(1):
-            raise self.error("more than 64 extension additions")
+            raise self.error("more than 64 extension additions: no version has as many")
         count = self.bits(6) + 1
         present = self.bits(count)
-        for _ in range(present.bit_count()):
-            self.octet_string()
+        field = self.field
+        return {index: self.open(field) for index in range(count) if present >> (count - 1 - index) & 1}
+
+    def skip_extensions(self) -> None:
+        """Skip the extension additions of a SEQUENCE whose extension bit was set."""
+        self.extensions()
 
     def extensible_uint(self, lower: int, bits: int) -> int:
         """Extensible constrained INTEGER with lower bound ``lower`` and a root field of ``bits`` bits.
@@ -185,6 +202,7 @@ class AperReader:
 
 _SPECIAL_REALS = {0x40: math.inf, 0x41: -math.inf, 0x42: math.nan, 0x43: -0.0}
 _BASE_BITS = (1, 3, 4)
+_DECIMAL = frozenset("0123456789.eE+-")
 
 
 def decode_real(raw: bytes) -> float:
@@ -225,9 +243,12 @@ def decode_real(raw: bytes) -> float:
     if first not in (1, 2, 3):
         raise ValueError("unknown decimal form")
     text = raw[1:].decode("ascii").strip().replace(",", ".")
-    if "_" in text:
+    if not _DECIMAL.issuperset(text):
         raise ValueError("not a number")
-    return float(text)
+    value = float(text)
+    if math.isinf(value):
+        raise OverflowError("beyond a double")
+    return value
 
 
 def encode_real(value: float) -> bytes:

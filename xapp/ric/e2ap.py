@@ -59,13 +59,47 @@ class RicIndication:
     call_process_id: bytes | None = None
 
 
-def _whole(reader: AperReader, inner: bytes, field: str) -> AperReader:
-    """A reader of an open type's content; its errors count bytes inside that content."""
-    reader.field = field
-    return AperReader(inner, field)
+_MANDATORY = {
+    _IE_RIC_REQUEST_ID: "RICrequestID",
+    _IE_RAN_FUNCTION_ID: "RANfunctionID",
+    _IE_RIC_ACTION_ID: "RICactionID",
+    _IE_RIC_INDICATION_TYPE: "RICindicationType",
+    _IE_RIC_INDICATION_HEADER: "RICindicationHeader",
+    _IE_RIC_INDICATION_MESSAGE: "RICindicationMessage",
+}
 
 
-def decode_ric_indication(pdu: bytes) -> RicIndication:  # noqa: PLR0912, PLR0915 - one branch an IE is the table
+def _read_ies(body: AperReader) -> dict[int, tuple[bytes, int]]:
+    """Content and offset in the PDU of each IE of a ProtocolIE-Container, by id; of equals the last."""
+    data, base = body.data, body.base
+    contents: dict[int, tuple[bytes, int]] = {}
+    for _ in range(body.uint(2)):
+        start = (body.pos >> 3) + 4
+        # Id of two octets, criticality, length: short ones without the reader.
+        size = data[start - 1] if start <= len(data) else 0x80
+        if size < 0x80 and start + size <= len(data):
+            identifier = data[start - 4] << 8 | data[start - 3]
+            contents[identifier] = data[start : start + size], base + start
+            body.pos = (start + size) << 3
+            continue
+        identifier = body.uint(2)
+        body.bits(2)
+        inner = body.open(body.field)
+        contents[identifier] = inner.data, inner.base
+    return contents
+
+
+def _uint(content: tuple[bytes, int], octets: int, field: str) -> int:
+    data, base = content
+    return int.from_bytes(data) if len(data) == octets else AperReader(data, field, base).uint(octets)
+
+
+def _octets(content: tuple[bytes, int], field: str) -> bytes:
+    data, base = content
+    return AperReader(data, field, base).octet_string()
+
+
+def decode_ric_indication(pdu: bytes) -> RicIndication:
     """The RIC Indication in an E2AP-PDU.
 
     Raises:
@@ -82,74 +116,37 @@ def decode_ric_indication(pdu: bytes) -> RicIndication:  # noqa: PLR0912, PLR091
         raise reader.error(f"procedure {procedure}: not RICindication ({_PROCEDURE_RIC_INDICATION})")
     reader.field = "criticality"
     reader.bits(2)
-    reader.field = "RICindication"
-    body = _whole(reader, reader.octet_string(), "RICindication.protocolIEs")
+    body = reader.open("RICindication.protocolIEs")
     body.bits(1)  # Extension additions would come after the IEs; nothing in them is read.
-    request: tuple[int, int] | None = None
-    ran_function_id: int | None = None
-    action_id: int | None = None
-    indication_type: int | None = None
-    header: bytes | None = None
-    message: bytes | None = None
-    sequence_number: int | None = None
-    call_process_id: bytes | None = None
-    for _ in range(body.uint(2)):
-        body.field = "RICindication.protocolIEs"
-        identifier = body.uint(2)
-        body.bits(2)
-        value = body.octet_string()
-        if identifier == _IE_RIC_INDICATION_MESSAGE:
-            message = AperReader(value, "RICindicationMessage").octet_string()
-        elif identifier == _IE_RIC_INDICATION_HEADER:
-            header = AperReader(value, "RICindicationHeader").octet_string()
-        elif identifier == _IE_RIC_REQUEST_ID:
-            inner = AperReader(value, "RICrequestID")
-            inner.bits(1)
-            request = (inner.uint(2), inner.uint(2))
-        elif identifier == _IE_RAN_FUNCTION_ID:
-            inner = AperReader(value, "RANfunctionID")
-            ran_function_id = inner.uint(2)
-            if ran_function_id > 4095:
-                raise inner.error(f"{ran_function_id}: 0..4095 are legal")
-        elif identifier == _IE_RIC_ACTION_ID:
-            action_id = AperReader(value, "RICactionID").uint(1)
-        elif identifier == _IE_RIC_INDICATION_TYPE:
-            inner = AperReader(value, "RICindicationType")
-            if inner.bits(1):
-                raise inner.error("an extension value: report (0) and insert (1) are known")
-            indication_type = inner.bits(1)
-        elif identifier == _IE_RIC_INDICATION_SN:
-            sequence_number = AperReader(value, "RICindicationSN").uint(2)
-        elif identifier == _IE_RIC_CALL_PROCESS_ID:
-            call_process_id = AperReader(value, "RICcallProcessID").octet_string()
-    if (
-        request is None
-        or ran_function_id is None
-        or action_id is None
-        or indication_type is None
-        or header is None
-        or message is None
-    ):
-        found = {
-            "RICrequestID": request,
-            "RANfunctionID": ran_function_id,
-            "RICactionID": action_id,
-            "RICindicationType": indication_type,
-            "RICindicationHeader": header,
-            "RICindicationMessage": message,
-        }
-        missing = ", ".join(name for name, content in found.items() if content is None)
+    ies = _read_ies(body)
+    if not ies.keys() >= _MANDATORY.keys():
+        missing = ", ".join(name for identifier, name in _MANDATORY.items() if identifier not in ies)
         raise body.error(f"mandatory IE missing: {missing}")
+    data, base = ies[_IE_RIC_REQUEST_ID]
+    request = AperReader(data, "RICrequestID", base)
+    request.bits(1)
+    requestor_and_instance = request.uint(4)
+    ran_function_id = _uint(ies[_IE_RAN_FUNCTION_ID], 2, "RANfunctionID")
+    if ran_function_id > 4095:
+        raise E2DecodeError(
+            f"{ran_function_id}: 0..4095 are legal", ies[_IE_RAN_FUNCTION_ID][1], "RANfunctionID"
+        )
+    data, base = ies[_IE_RIC_INDICATION_TYPE]
+    kind = AperReader(data, "RICindicationType", base)
+    if kind.bits(1):
+        raise kind.error("an extension value: report (0) and insert (1) are known")
+    sequence_number = ies.get(_IE_RIC_INDICATION_SN)
+    call_process_id = ies.get(_IE_RIC_CALL_PROCESS_ID)
     return RicIndication(
-        requestor_id=request[0],
-        instance_id=request[1],
-        ran_function_id=ran_function_id,
-        action_id=action_id,
-        indication_type=indication_type,
-        header=header,
-        message=message,
-        sequence_number=sequence_number,
-        call_process_id=call_process_id,
+        requestor_and_instance >> 16,
+        requestor_and_instance & 0xFFFF,
+        ran_function_id,
+        _uint(ies[_IE_RIC_ACTION_ID], 1, "RICactionID"),
+        kind.bits(1),
+        _octets(ies[_IE_RIC_INDICATION_HEADER], "RICindicationHeader"),
+        _octets(ies[_IE_RIC_INDICATION_MESSAGE], "RICindicationMessage"),
+        None if sequence_number is None else _uint(sequence_number, 2, "RICindicationSN"),
+        None if call_process_id is None else _octets(call_process_id, "RICcallProcessID"),
     )
 
 

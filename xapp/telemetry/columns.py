@@ -11,24 +11,38 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
+SOURCES: Final = ("SINR", "CQI", "RSRP", "PROXY")
+"""What the SINR is taken from, best first; PROXY is throughput per resource block. Of each: time last heard
+(``_heard_s``), moving share of plausible values (``_plausible``), and trust after all checks (``_trust``)."""
+
 NEVER: Final = -1e18
 """A time (s) before everything."""
 
 COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     # from the RAN
-    "snr_db": (np.float64, np.nan),  # exponential moving average of the reported SINR, dB
-    "snr_last_db": (np.float64, np.nan),
-    "snr_var": (np.float64, 0.0),  # of the reports around their average, dB^2
+    "snr_db": (np.float64, np.nan),  # exponential moving average of the fused SINR, dB
+    "snr_last_db": (np.float64, np.nan),  # fused from the sources of the last report
+    "snr_var": (np.float64, 0.0),  # of the fused values around their average, dB^2
     "snr_trend_db_s": (np.float64, 0.0),
     "cqi": (np.float64, np.nan),
     "rsrp_dbm": (np.float64, np.nan),
     "throughput_kbps": (np.float64, np.nan),
     "prb_percent": (np.float64, np.nan),
     "heard_s": (np.float64, NEVER),  # last indication
-    "snr_heard_s": (np.float64, NEVER),  # last indication with a usable SINR
+    "snr_heard_s": (np.float64, NEVER),  # last indication with a usable source of the SINR
+    "snr_source": (np.int64, -1),  # index in SOURCES of the heaviest source
+    "snr_trust": (np.float64, 0.0),  # 0..1, of all sources together
+    "snr_error_var": (np.float64, np.nan),  # of the fused value, dB^2
+    "sinr_db": (np.float64, np.nan),  # as reported
+    "proxy_db": (np.float64, np.nan),  # SINR estimated from throughput per resource block
+    **{f"{source}_heard_s": (np.float64, NEVER) for source in ("sinr", "cqi", "rsrp", "proxy")},
+    **{f"{source}_trust": (np.float64, 1.0) for source in ("sinr", "cqi", "rsrp", "proxy")},
+    **{f"{source}_plausible": (np.float64, 1.0) for source in ("sinr", "cqi", "rsrp", "proxy")},
+    **{f"{source}_round": (np.int64, 0) for source in ("sinr", "cqi", "rsrp")},  # see telemetry.trust
     "reports": (np.int64, 0),
     "distrust": (np.float64, 0.0),  # 0..1, moving share of out-of-range values
     "e2_node": (np.int64, -1),  # index in UserTable.e2_nodes
+    "slice": (np.int64, -1),  # index in UserTable.slices
     # from the device
     "group": (np.int64, -1),  # index in UserTable.groups
     "device_class": (np.int64, -1),  # index in UserTable.device_classes

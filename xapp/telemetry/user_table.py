@@ -2,7 +2,8 @@
 
 Reported metrics are claims. Some base stations report another user's SINR under this user's name, or a
 constant; so each value is range-checked, an impossible one is counted and not used, and a user's
-``distrust`` says how often that happened lately. (One value for all users is a symptom for a later check.)
+``distrust`` says how often that happened lately. What SINR, CQI, RSRP and throughput together say about the
+channel, and how far each is believed, is settled in :mod:`xapp.telemetry.snr_sources`.
 
 Times are seconds of one monotonic clock, given by the caller: the table does no I/O.
 """
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
 from xapp.telemetry.columns import COLUMNS, BoolArray, FloatArray, IntArray
+from xapp.telemetry.snr_sources import SnrSources
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
     "SINR": (-30.0, 60.0),
@@ -29,6 +31,7 @@ RANGES: Final[dict[str, tuple[float, float]]] = {
 """Plausible range of each KPM measurement used: dB, index (TS 38.214 5.2.2.1), dBm, kbit/s, percent."""
 
 _PLAIN: Final = {
+    "SINR": "sinr_db",
     "CQI": "cqi",
     "RSRP": "rsrp_dbm",
     "DRB.UEThpDl": "throughput_kbps",
@@ -36,6 +39,9 @@ _PLAIN: Final = {
 }
 
 UNKNOWN_GROUP: Final = "unknown"
+
+MOST_SLICES: Final = 1024
+"""A PLMN has far fewer; the ids come from outside."""
 
 LEVEL_SHIFT_DB: Final = 6.0
 """A larger change of PSNR between two transmissions is another picture, not an effect of rate or channel."""
@@ -69,6 +75,12 @@ class UserTable:
         snr_time_constant_s: of the SINR average and its variance.
         quality_memory: quality reports that offset and fading statistics look back over.
         max_users: more users than this are refused (counted under ``table-full``).
+        on_finding: called with a kind (``same_value`` or ``same_value_withdrawn``) and a line that names the
+            E2 node and the metric.
+
+    Attributes:
+        out_of_range: implausible values by measurement.
+        sources: trust in the sources of the SINR.
     """
 
     def __init__(
@@ -78,9 +90,10 @@ class UserTable:
         snr_time_constant_s: float = 0.5,
         quality_memory: float = 12.0,
         max_users: int = 100_000,
+        on_finding: Callable[[str, str], None] | None = None,
     ) -> None:
         self.users: list[str] = []
-        self.e2_nodes, self.groups = Labels(), Labels()
+        self.e2_nodes, self.groups, self.slices = Labels(), Labels(), Labels()
         self.device_classes, self.decoders = Labels(), Labels()
         self.capability_sets: list[tuple[str, ...]] = []
         self._capability_index: dict[tuple[str, ...], int] = {}
@@ -92,6 +105,7 @@ class UserTable:
         self._columns: dict[str, Any] = {
             name: np.full(capacity, default, dtype) for name, (dtype, default) in COLUMNS.items()
         }
+        self.sources = SnrSources(self._columns, self.e2_nodes.names, self.out_of_range, on_finding)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -146,34 +160,70 @@ class UserTable:
         if not len(rows):
             return rows
         columns = self._columns
-        columns["e2_node"][rows] = self.e2_nodes.index(e2_node)
+        node = self.e2_nodes.index(e2_node)
+        columns["e2_node"][rows] = node
         columns["heard_s"][rows] = now_s
         columns["reports"][rows] += 1
-        bad = np.zeros(len(rows), bool)
+        bad: BoolArray | None = None
+        plausible: dict[str, FloatArray] = {}
+        gaps: set[str] = set()
         for name, raw in measurements.items():
             if name not in RANGES:
                 continue
             values = np.asarray(raw, np.float64)
             if not everything:
                 values = values[fits]
-            bad |= self._fold_measurement(name, rows, values, now_s)
-        columns["distrust"][rows] += 0.1 * (bad - columns["distrust"][rows])
+            low, high = RANGES[name]
+            good = (values >= low) & (values <= high)
+            if not good.all():
+                gaps.add(name)
+                wrong = ~good & ~np.isnan(values)
+                if wrong.any():
+                    self.out_of_range[name] += int(wrong.sum())
+                    bad = wrong if bad is None else bad | wrong
+                    self.sources.implausible(name, rows[wrong])
+                values = np.where(good, values, np.nan)
+                columns[_PLAIN[name]][rows[good]] = values[good]
+            else:
+                columns[_PLAIN[name]][rows] = values
+            plausible[name] = values
+        columns["distrust"][rows] *= 0.9
+        if bad is not None:
+            columns["distrust"][rows[bad]] += 0.1
+        snr = self.sources.fold(node, rows, plausible, gaps, now_s)
+        heard = ~np.isnan(snr)
+        if heard.all():
+            self._fold_snr(rows, snr, now_s)
+        elif heard.any():
+            self._fold_snr(rows[heard], snr[heard], now_s)
         return rows
 
-    def _fold_measurement(self, name: str, rows: IntArray, values: FloatArray, now_s: float) -> BoolArray:
-        low, high = RANGES[name]
-        missing = np.isnan(values)
-        good = (values >= low) & (values <= high)
-        bad: BoolArray = ~good & ~missing
-        if bad.any():
-            self.out_of_range[name] += int(bad.sum())
-        if not good.all():
-            rows, values = rows[good], values[good]
-        if name == "SINR":
-            self._fold_snr(rows, values, now_s)
-        else:
-            self._columns[_PLAIN[name]][rows] = values
-        return bad
+    def set_slice(self, users: Iterable[str], slice_id: str) -> None:
+        """Users of a slice: S-NSSAI in hexadecimal, SST then SD if there is one (``01``, ``01000003``)."""
+        if len(self.slices.names) >= MOST_SLICES and slice_id not in self.slices.names:
+            self.out_of_range["slices-full"] += 1
+            return
+        index = self.slices.index(slice_id)
+        for user in users:
+            row = self._rows.get(user)
+            if row is not None:
+                self._columns["slice"][row] = index
+
+    def use_proxy(self, e2_node: str, carrier_hz: float) -> None:
+        """Estimate the SINR of this node's users from throughput per resource block where it reports no SINR.
+
+        Args:
+            carrier_hz: bandwidth of all downlink resource blocks times the downlink's share of the time;
+                0 ends it.
+        """
+        self.sources.carriers[self.e2_nodes.index(e2_node)] = carrier_hz
+
+    def same_value_nodes(self) -> dict[tuple[str, str], int]:
+        """(E2 node, metric) -> users, where one value is reported for all users."""
+        return {
+            (self.e2_nodes.name(node), metric): users
+            for (node, metric), users in self.sources.detector.found().items()
+        }
 
     def _fold_snr(self, rows: IntArray, values: FloatArray, now_s: float) -> None:
         """Irregularly sampled exponential moving average: gain 1 - exp(-dt / tau)."""
@@ -213,6 +263,8 @@ class UserTable:
         for name, value in new.items():
             changed |= bool(self._columns[name][row] != value)
             self._columns[name][row] = value
+        if report.slice:
+            self.set_slice((report.user,), report.slice)
         return changed
 
     def fold_quality(self, report: QualityReport, expected_psnr_db: float, now_s: float) -> int:

@@ -1,19 +1,28 @@
-"""KPM definitions for a subscription, and indications as an E2 node would write them."""
+"""KPM definitions for a subscription, and indications as an E2 node would write them.
+
+The indications of the lab's E2 node (header format 1, message format 3) are written by hand because it writes
+them many times a second; anything else: :func:`xapp.ric.kpm.schema.encode_kpm_pdu`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from xapp.ric.aper import AperWriter, E2EncodeError, encode_real, length_determinant, open_octets
+from xapp.ric.kpm.action_definition import DEFAULT_GUAMI, encode_action_definition
 from xapp.ric.kpm.measurements import MeasurementList
 from xapp.ric.kpm.model import Value
 
+__all__ = [
+    "DEFAULT_GUAMI",
+    "encode_action_definition",
+    "encode_event_trigger",
+    "encode_indication_header",
+    "encode_indication_message",
+]
+
 _NTP_UNIX_OFFSET_S = 2_208_988_800
 _MAX_UINT32 = 0xFFFFFFFF
-_STYLE_CELL, _STYLE_ALL_USERS, _STYLE_LISTED_USERS = 1, 4, 5
-
-DEFAULT_GUAMI = bytes.fromhex("00f110010040")
-"""PLMN 001/01, AMF region 1, set 1, pointer 0: PLMN octets, then 8 + 10 + 6 bits."""
 
 
 def _period(name: str, milliseconds: int) -> int:
@@ -25,63 +34,6 @@ def _period(name: str, milliseconds: int) -> int:
 def encode_event_trigger(period_ms: int) -> bytes:
     """EventTriggerDefinition format 1: report every ``period_ms`` milliseconds."""
     return AperWriter().bits(0, 3).sized_uint(_period("reporting period", period_ms), 2, 4).done()
-
-
-def _write_subscription_info(
-    writer: AperWriter, measurements: MeasurementList, granularity_ms: int
-) -> AperWriter:
-    """ActionDefinition format 1, without a cell."""
-    writer.bits(0, 2).octets(measurements.encoded)
-    return writer.sized_uint(_period("granularity period", granularity_ms), 2, 4)
-
-
-def _write_gnb_ue_id(writer: AperWriter, amf_ue_ngap_id: int, guami: bytes) -> None:
-    """UEID of a gNB: alternative 0, no optional part."""
-    writer.bits(0, 10).sized_uint(amf_ue_ngap_id, 3, 5).bits(0, 1).octets(guami)
-
-
-def encode_action_definition(
-    measurements: Sequence[str],
-    granularity_ms: int,
-    *,
-    style: int = _STYLE_ALL_USERS,
-    ues: Sequence[int] = (),
-    guami: bytes = DEFAULT_GUAMI,
-) -> bytes:
-    """ActionDefinition (layout of v2.03 and newer) that asks for ``measurements`` without labels.
-
-    Args:
-        granularity_ms: 1..4294967295.
-        style: 1 cell-level (format 1); 4 every user (format 4, condition "uplink RSRP below 1000", which all
-            meet); 5 the users in ``ues`` (format 5).
-        ues: AMF-UE-NGAP-IDs for style 5, two or more.
-        guami: 6 octets, PLMN then AMF region, set, pointer; for style 5.
-
-    Raises:
-        E2EncodeError: a value is out of range.
-    """
-    names = MeasurementList(measurements)
-    writer = AperWriter().bits(0, 1).unbounded_int(style)
-    if style == _STYLE_CELL:
-        return _write_subscription_info(writer.bits(0, 3), names, granularity_ms).done()
-    inner = AperWriter().bits(0, 1)
-    if style == _STYLE_ALL_USERS:
-        # One condition; testType ul-rSRP is extension alternative 0, its only value in an open type.
-        inner.uint(0, 2).bits(0, 2).bits(0b11, 2).bits(1, 1).bits(0, 7).octets(b"\x01\x00")
-        inner.bits(2, 4).bits(0, 4).unbounded_int(1000)
-        index = 0
-    elif style == _STYLE_LISTED_USERS:
-        if not 2 <= len(ues) <= 65535:
-            raise E2EncodeError(f"{len(ues)} users for style 5: 2..65535 are legal")
-        inner.uint(len(ues) - 2, 2)
-        for ue in ues:
-            inner.bits(0, 1)
-            _write_gnb_ue_id(inner, ue, guami)
-        index = 1
-    else:
-        raise E2EncodeError(f"report style {style}: 1, 4 and 5 are offered")
-    content = _write_subscription_info(inner, names, granularity_ms).done()
-    return writer.bits(1, 1).bits(index, 7).octets(open_octets(content)).done()
 
 
 def encode_indication_header(timestamp: float, *, sender_name: str = "", stamp_bytes: int = 8) -> bytes:

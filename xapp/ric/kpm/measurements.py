@@ -11,88 +11,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xapp.ric.aper import AperReader, AperWriter, E2EncodeError, length_determinant
+from xapp.ric.kpm.labels import LABEL_BITS, read_label
 
 MEASUREMENT_ID_PREFIX = "measID:"
 _MAX_NAME = 150
 _MAX_LISTS = 16
 
-# MeasurementLabel (clause 8.3.11): name, how its value is read. Extensible integers: (lower bound, bits).
-_LABEL_FIELDS: tuple[tuple[str, str | tuple[int, int]], ...] = (
-    ("noLabel", "flag"),
-    ("plmnID", "plmn"),
-    ("sliceID", "slice"),
-    ("fiveQI", (0, 8)),
-    ("qFI", (0, 6)),
-    ("qCI", "octet"),
-    ("qCImax", "octet"),
-    ("qCImin", "octet"),
-    ("aRPmax", (1, 4)),
-    ("aRPmin", (1, 4)),
-    ("bitrateRange", (1, 16)),
-    ("layerMU-MIMO", (1, 16)),
-    ("sUM", "flag"),
-    ("distBinX", (1, 16)),
-    ("distBinY", (1, 16)),
-    ("distBinZ", (1, 16)),
-    ("preLabelOverride", "flag"),
-    ("startEndInd", "start-end"),
-    ("min", "flag"),
-    ("max", "flag"),
-    ("avg", "flag"),
-)
-_LABEL_BITS = len(_LABEL_FIELDS)
 
-
-def _label_value(reader: AperReader, kind: str | tuple[int, int]) -> str:
-    if isinstance(kind, tuple):
-        return f"={reader.extensible_uint(*kind)}"
-    if kind == "flag":
-        reader.extensible_enum(0)
-        return ""
-    if kind == "octet":
-        return f"={reader.uint(1)}"
-    if kind == "plmn":
-        return f"={reader.octets(3).hex()}"
-    if kind == "start-end":
-        index = reader.extensible_enum(1)
-        return "=" + ("?" if index is None else ("start", "end")[index])
-    # S-NSSAI: SST of one octet (not aligned), optional SD of three.
-    extended, has_differentiator = reader.bits(1), reader.bits(1)
-    text = f"={reader.bits(8):02x}"
-    if has_differentiator:
-        text += reader.octets(3).hex()
+def _read_label_item(reader: AperReader) -> str:
+    """Text of one LabelInfoItem, empty for "no label"."""
+    extended = reader.bits(1)
+    text = read_label(reader)
     if extended:
         reader.skip_extensions()
     return text
 
 
-def _read_label(reader: AperReader) -> str:
-    """Text of one LabelInfoItem, empty for "no label"."""
-    reader.field = "labelInfoList"
-    item_extended = reader.bits(1)
-    extended = reader.bits(1)
-    present = reader.bits(_LABEL_BITS)
-    parts = []
-    for index, (name, kind) in enumerate(_LABEL_FIELDS):
-        if present >> (_LABEL_BITS - 1 - index) & 1:
-            text = _label_value(reader, kind)
-            if name != "noLabel":
-                parts.append(name + text)
-    if extended:
-        reader.skip_extensions()
-    if item_extended:
-        reader.skip_extensions()
-    return ",".join(parts)
-
-
 def read_measurement_type(reader: AperReader) -> str:
-    """Name of a MeasurementType choice: the name itself, or ``measID:<n>``."""
+    """Name of a MeasurementType choice: the name itself, or ``measID:<n>``.
+
+    Names of more than 150 characters, which the size's extension marker would allow, are refused: no version
+    has them, and each of thousands of labels would repeat one.
+    """
     reader.field = "measType"
     if reader.bits(1):
         raise reader.error("an unknown alternative: measName and measID are known")
     if reader.bits(1):
+        reader.field = "measID"
         return f"{MEASUREMENT_ID_PREFIX}{reader.extensible_uint(1, 16)}"
-    return reader.printable_string(1, 8)
+    reader.field = "measName"
+    name = reader.printable_string(1, 8)
+    if not 1 <= len(name) <= _MAX_NAME:
+        raise reader.error(f"{len(name)} characters: 1..{_MAX_NAME} are legal")
+    return name
 
 
 def _read_item(reader: AperReader) -> list[str]:
@@ -100,7 +51,10 @@ def _read_item(reader: AperReader) -> list[str]:
     extended = reader.bits(1)
     name = read_measurement_type(reader)
     reader.field = f"labelInfoList of {name}"
-    labels = [_read_label(reader) for _ in range(reader.length())]
+    count = reader.length()
+    if not count:
+        raise reader.error("no labels: at least one is required")
+    labels = [_read_label_item(reader) for _ in range(count)]
     if extended:
         reader.skip_extensions()
     return [f"{name}[{label}]" if label else name for label in labels]
@@ -169,7 +123,7 @@ def _encode_item(name: str) -> bytes:
             raise E2EncodeError(f"measurement name {name!r}: 1..{_MAX_NAME} ASCII characters are legal")
         writer.bits(0, 4).bits(len(raw) - 1, 8).octets(raw)
     # One label, "no label": no extensions, the first of 21 optional fields, its only value.
-    return writer.octets(length_determinant(1)).bits(1 << _LABEL_BITS, 24).done()
+    return writer.octets(length_determinant(1)).bits(1 << LABEL_BITS, 24).done()
 
 
 class MeasurementList:

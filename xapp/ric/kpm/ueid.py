@@ -1,9 +1,16 @@
-"""The UEID choice of the E2SM common information elements (O-RAN.WG3.E2SM clause 6.2.2.6)."""
+"""The UEID choice of the E2SM common information elements (O-RAN.WG3.E2SM clause 6.2.2.6).
+
+Seven alternatives, the same in every version from KPM v2.00 on (read up to E2SM-R004 v07.00, which adds only
+``cell-RNTI`` as an extension of each), and an eighth way out: an alternative newer than this decoder, named
+by its index. The optional parts other than the RAN UE id are checked and skipped.
+"""
 
 from __future__ import annotations
 
 from xapp.ric.aper import AperReader
 from xapp.ric.kpm.model import UE_KINDS, UeId
+
+_MAX_E1AP_IDS = 65535
 
 
 def _plmn(reader: AperReader) -> None:
@@ -11,6 +18,7 @@ def _plmn(reader: AperReader) -> None:
 
 
 def _guami(reader: AperReader) -> None:
+    reader.field = "ueID.guami"
     extended = reader.bits(1)
     _plmn(reader)
     reader.bits(24)  # AMF region 8, set 10, pointer 6
@@ -19,6 +27,7 @@ def _guami(reader: AperReader) -> None:
 
 
 def _gummei(reader: AperReader) -> None:
+    reader.field = "ueID.gUMMEI"
     extended = reader.bits(1)
     _plmn(reader)
     reader.bits(24)  # MME group 16, code 8
@@ -26,8 +35,22 @@ def _gummei(reader: AperReader) -> None:
         reader.skip_extensions()
 
 
-def _uint32(reader: AperReader) -> int:
+def _uint32(reader: AperReader, name: str) -> int:
+    reader.field = f"ueID.{name}"
     return reader.sized_uint(2)
+
+
+def _amf_ue_ngap_id(reader: AperReader) -> int:
+    reader.field = "ueID.amf-UE-NGAP-ID"
+    octets = reader.bits(3) + 1
+    if octets > 5:
+        raise reader.error(f"{octets} octets: 1..5 are legal")
+    return reader.uint(octets)
+
+
+def _ran_ue_id(reader: AperReader) -> bytes:
+    reader.field = "ueID.ran-UEID"
+    return reader.octets(8)
 
 
 def _bit_string(reader: AperReader, count: int) -> None:
@@ -40,17 +63,27 @@ def _id_list(reader: AperReader, count: int) -> None:
     """F1AP or E1AP identifiers: SEQUENCE OF SEQUENCE {INTEGER (0..4294967295), ...}."""
     for _ in range(count):
         extended = reader.bits(1)
-        _uint32(reader)
+        reader.sized_uint(2)
         if extended:
             reader.skip_extensions()
 
 
+def _f1ap_list(reader: AperReader) -> None:
+    reader.field = "ueID.gNB-CU-UE-F1AP-ID-List"
+    _id_list(reader, reader.bits(2) + 1)
+
+
 def _e1ap_list(reader: AperReader) -> None:
-    _id_list(reader, reader.uint(2) + 1)
+    reader.field = "ueID.gNB-CU-CP-UE-E1AP-ID-List"
+    count = reader.uint(2) + 1
+    if count > _MAX_E1AP_IDS:
+        raise reader.error(f"{count} items: 1..{_MAX_E1AP_IDS} are legal")
+    _id_list(reader, count)
 
 
-def _node_id(reader: AperReader, sizes: tuple[int, ...], index_bits: int) -> None:
+def _node_id(reader: AperReader, name: str, sizes: tuple[int, ...], index_bits: int) -> None:
     """Global node id: PLMN and a choice of BIT STRINGs of the given sizes or an unknown extension."""
+    reader.field = f"ueID.{name}"
     extended = reader.bits(1)
     _plmn(reader)
     if reader.bits(1):
@@ -66,6 +99,7 @@ def _node_id(reader: AperReader, sizes: tuple[int, ...], index_bits: int) -> Non
 
 
 def _global_gnb_id(reader: AperReader) -> None:
+    reader.field = "ueID.globalGNB-ID"
     extended = reader.bits(1)
     _plmn(reader)
     if reader.bits(1):
@@ -80,24 +114,33 @@ def _global_gnb_id(reader: AperReader) -> None:
         reader.skip_extensions()
 
 
+def _x2ap_id(reader: AperReader) -> int:
+    reader.field = "ueID.m-eNB-UE-X2AP-ID"
+    value = reader.uint(2)
+    if value > 4095:
+        raise reader.error(f"{value}: 0..4095 are legal")
+    return value
+
+
 def _x2ap_extension(reader: AperReader) -> None:
+    reader.field = "ueID.m-eNB-UE-X2AP-ID-Extension"
     reader.extensible_uint(0, 16)
 
 
 def _gnb(reader: AperReader) -> tuple[int, bytes | None]:
     extended, options = reader.bits(1), reader.bits(5)
-    value = reader.sized_uint(3)
+    value = _amf_ue_ngap_id(reader)
     _guami(reader)
     ran_ue_id = None
     if options:
         if options & 16:
-            _id_list(reader, reader.bits(2) + 1)
+            _f1ap_list(reader)
         if options & 8:
             _e1ap_list(reader)
         if options & 4:
-            ran_ue_id = reader.octets(8)
+            ran_ue_id = _ran_ue_id(reader)
         if options & 2:
-            _uint32(reader)
+            _uint32(reader, "m-NG-RAN-UE-XnAP-ID")
         if options & 1:
             _global_gnb_id(reader)
     if extended:
@@ -105,25 +148,33 @@ def _gnb(reader: AperReader) -> tuple[int, bytes | None]:
     return value, ran_ue_id
 
 
-def _gnb_part(reader: AperReader) -> tuple[int, bytes | None]:
+def _gnb_part(reader: AperReader, name: str) -> tuple[int, bytes | None]:
     extended, option = reader.bits(1), reader.bits(1)
-    value = _uint32(reader)
-    ran_ue_id = reader.octets(8) if option else None
+    value = _uint32(reader, name)
+    ran_ue_id = _ran_ue_id(reader) if option else None
     if extended:
         reader.skip_extensions()
     return value, ran_ue_id
 
 
+def _gnb_du(reader: AperReader) -> tuple[int, bytes | None]:
+    return _gnb_part(reader, "gNB-CU-UE-F1AP-ID")
+
+
+def _gnb_cu_up(reader: AperReader) -> tuple[int, bytes | None]:
+    return _gnb_part(reader, "gNB-CU-CP-UE-E1AP-ID")
+
+
 def _ng_enb(reader: AperReader) -> tuple[int, bytes | None]:
     extended, options = reader.bits(1), reader.bits(3)
-    value = reader.sized_uint(3)
+    value = _amf_ue_ngap_id(reader)
     _guami(reader)
     if options & 4:
-        _uint32(reader)
+        _uint32(reader, "ng-eNB-CU-UE-W1AP-ID")
     if options & 2:
-        _uint32(reader)
+        _uint32(reader, "m-NG-RAN-UE-XnAP-ID")
     if options & 1:
-        _node_id(reader, (20, 18, 21), 2)
+        _node_id(reader, "globalNgENB-ID", (20, 18, 21), 2)
     if extended:
         reader.skip_extensions()
     return value, None
@@ -131,7 +182,7 @@ def _ng_enb(reader: AperReader) -> tuple[int, bytes | None]:
 
 def _ng_enb_du(reader: AperReader) -> tuple[int, bytes | None]:
     extended = reader.bits(1)
-    value = _uint32(reader)
+    value = _uint32(reader, "ng-eNB-CU-UE-W1AP-ID")
     if extended:
         reader.skip_extensions()
     return value, None
@@ -139,15 +190,15 @@ def _ng_enb_du(reader: AperReader) -> tuple[int, bytes | None]:
 
 def _en_gnb(reader: AperReader) -> tuple[int, bytes | None]:
     extended, options = reader.bits(1), reader.bits(4)
-    value = reader.uint(2)
+    value = _x2ap_id(reader)
     if options & 8:
         _x2ap_extension(reader)
-    _node_id(reader, (20, 28), 1)
+    _node_id(reader, "globalENB-ID", (20, 28), 1)
     if options & 4:
-        _uint32(reader)
+        _uint32(reader, "gNB-CU-UE-F1AP-ID")
     if options & 2:
         _e1ap_list(reader)
-    ran_ue_id = reader.octets(8) if options & 1 else None
+    ran_ue_id = _ran_ue_id(reader) if options & 1 else None
     if extended:
         reader.skip_extensions()
     return value, ran_ue_id
@@ -155,20 +206,20 @@ def _en_gnb(reader: AperReader) -> tuple[int, bytes | None]:
 
 def _enb(reader: AperReader) -> tuple[int, bytes | None]:
     extended, options = reader.bits(1), reader.bits(3)
-    value = _uint32(reader)
+    value = _uint32(reader, "mME-UE-S1AP-ID")
     _gummei(reader)
     if options & 4:
-        reader.uint(2)
+        _x2ap_id(reader)
     if options & 2:
         _x2ap_extension(reader)
     if options & 1:
-        _node_id(reader, (20, 28), 1)
+        _node_id(reader, "globalENB-ID", (20, 28), 1)
     if extended:
         reader.skip_extensions()
     return value, None
 
 
-_ALTERNATIVES = (_gnb, _gnb_part, _gnb_part, _ng_enb, _ng_enb_du, _en_gnb, _enb)
+_ALTERNATIVES = (_gnb, _gnb_du, _gnb_cu_up, _ng_enb, _ng_enb_du, _en_gnb, _enb)
 
 
 def read_ue_id(reader: AperReader) -> UeId:
@@ -187,3 +238,44 @@ def read_ue_id(reader: AperReader) -> UeId:
         raise reader.error(f"UEID alternative {index}: 0..{len(_ALTERNATIVES) - 1} are known")
     value, ran_ue_id = _ALTERNATIVES[index](reader)
     return UeId(UE_KINDS[index], value, ran_ue_id)
+
+
+class UeIdCache:
+    """Reads UE ids, building a :class:`UeId` only for those not seen lately; bounded.
+
+    Known by their bytes are gNB-UEIDs without optional parts, which start and end at a byte boundary: the
+    commonest ones by far.
+
+    Args:
+        size: ids kept; when more are seen all are dropped.
+    """
+
+    __slots__ = ("_known", "_size")
+
+    def __init__(self, size: int = 8192) -> None:
+        self._known: dict[bytes, UeId] = {}
+        self._size = size
+
+    def read_item_start(self, reader: AperReader) -> tuple[UeId, int]:
+        """The extension bit of the list item that holds the id, and the id.
+
+        Returns:
+            The id, and the extension bit.
+        """
+        data, start = reader.data, reader.pos >> 3
+        # 16 bits: no extension, alternative 0, no extension, no options, 3 bits of length, 2 of padding.
+        if not reader.pos & 7 and len(data) > start + 9 and data[start] == 0 and data[start + 1] < 0x14:
+            guami = start + 3 + (data[start + 1] >> 2)
+            stop = guami + 7
+            if stop <= len(data) and data[guami] < 0x80:
+                reader.pos = stop << 3
+                raw = data[start:stop]
+                ue = self._known.get(raw)
+                if ue is None:
+                    if len(self._known) >= self._size:
+                        self._known.clear()
+                    ue = UeId("gnb", int.from_bytes(data[start + 2 : guami], "big"))
+                    self._known[raw] = ue
+                return ue, 0
+        extended = reader.bits(1)
+        return read_ue_id(reader), extended

@@ -10,9 +10,17 @@ from typing import Final
 
 RIC_UNDEFINED: Final = -1
 
+RMRRM_TABLE_DATA: Final = 20
+"""Route manager to application: records of a route table."""
+RMRRM_REQ_TABLE: Final = 21
+"""Application to route manager: send me a table."""
+RMRRM_TABLE_STATE: Final = 22
+"""Application to route manager: ``OK`` or ``ERR``, table id, reason."""
+
 RIC_HEALTH_CHECK_REQ: Final = 100
 RIC_HEALTH_CHECK_RESP: Final = 101
 RIC_ALARM: Final = 110
+RIC_ALARM_QUERY: Final = 111
 
 RIC_ERROR_INDICATION: Final = 10030
 

@@ -1,140 +1,130 @@
-"""RMR over TCP on asyncio: the xApp's data port (:class:`WireTransport`) and a sender (:class:`RmrSender`).
+"""RMR over TCP on asyncio without librmr: the xApp's data port, its routes and the endpoints behind them.
 
-Rules of the listening side:
-- A message goes to the callback as soon as its last byte is read, in order, on the event loop. An exception
-in the
-  callback is counted and logged; the next message is dispatched all the same.
-- A health check request (100) is answered with a response (101) on the same connection and goes no further.
-The
-  answer comes from the loop that dispatches messages, so it is missing when dispatch is stuck.
-- Bytes that are no RMR frame end their connection; the others and the listening port stay.
-- A peer that does not read its answers loses them (bounded buffer), not the xApp.
+Receiving: see :mod:`xapp.ric.rmr.server`. A message goes to the callback as soon as its last byte is read, on
+the event loop: there is no queue that could overflow, TCP holds back a sender that is too quick.
 
-Rules of the sending side: the first connection and every lost one are (re)tried with doubling delays;
-messages wait in a bounded queue meanwhile, and what does not fit is counted as dropped.
+Sending: a route names endpoints; each has a queue and a connection of its own, opened with its first message
+(:mod:`xapp.ric.rmr.sender`). Messages wait there while an endpoint is away, where librmr would give up.
+An answer goes back over the connection of its question while that is open, else to the sender's name
+(``src``), else to its address (``src_ip``); librmr tries the name first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
+import socket
+from typing import Final
 
-from xapp.ric.rmr import messages
-from xapp.ric.rmr.frame import MAX_FRAME_BYTES, FrameReader, RmrFrameError, RmrMessage, encode_frame
+from xapp.ric.rmr.frame import MAX_FRAME_BYTES, RmrMessage, check_message
+from xapp.ric.rmr.route_source import RouteSource, RoutingSettings
+from xapp.ric.rmr.routes import RouteTable, RouteTableReader, parse_endpoint
+from xapp.ric.rmr.sender import QUEUE_FRAMES, RmrSender
+from xapp.ric.rmr.server import MAX_CONNECTIONS, FrameServer, answer_to
+from xapp.ric.rmr.transport import (
+    Dispatcher,
+    MessageCallback,
+    QuietLog,
+    TransportCounters,
+    TransportName,
+    source_host,
+)
 
-MessageCallback = Callable[[RmrMessage, int], None]
-"""Called with the message and ``time.perf_counter_ns()`` at which its last bytes were read. Must be quick."""
+__all__ = ["MessageCallback", "RmrSender", "TransportCounters", "WireTransport"]
 
-_log = logging.getLogger(__name__)
+MAX_ENDPOINTS = 256
+"""Endpoints with a connection, or one that is tried, at a time."""
 
-_MAX_REPLY_BACKLOG_BYTES = 256 << 10
-_CONNECT_TIMEOUT_S = 5.0
-_LOG_INTERVAL_S = 10.0
-_HEALTH_ANSWER = b"OK\n"
-
-
-@dataclass(slots=True)
-class TransportCounters:
-    """What a :class:`WireTransport` has seen since it started; each only grows.
-
-    Attributes:
-        messages: passed to the callback.
-        bytes_received: on all connections.
-        health_checks: answered.
-        frame_errors: connections ended because of bytes that are no RMR frame.
-        handler_errors: exceptions raised by the callback.
-        connections_opened, connections_refused: accepted, and closed at once because there were too many.
-        replies_dropped: answers not sent because the peer does not read.
-    """
-
-    messages: int = 0
-    bytes_received: int = 0
-    health_checks: int = 0
-    frame_errors: int = 0
-    handler_errors: int = 0
-    connections_opened: int = 0
-    connections_refused: int = 0
-    replies_dropped: int = 0
-
-
-class _PeerConnection(asyncio.Protocol):
-    """One accepted connection."""
-
-    def __init__(self, owner: WireTransport) -> None:
-        self._owner = owner
-        self._reader = FrameReader(owner.max_frame_bytes)
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast, no check: uvloop's transports are none of asyncio's classes.
-        self._transport = cast(asyncio.Transport, transport)
-        self._owner._opened(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._owner._lost(self)
-
-    def data_received(self, data: bytes) -> None:
-        received_ns = time.perf_counter_ns()
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._owner.counters.bytes_received += len(data)
-        failure: RmrFrameError | None = None
-        try:
-            arrived = self._reader.feed(data)
-        except RmrFrameError as error:
-            arrived, failure = error.completed, error
-        for message in arrived:
-            self._owner._dispatch(self, message, received_ns)
-        if failure is not None:
-            self._owner._broken(self, failure)
-
-    @property
-    def peer(self) -> str:
-        """``host:port`` of the other end, for logs."""
-        name = self._transport.get_extra_info("peername") if self._transport else None
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "unknown"
-
-    def reply(self, message: RmrMessage) -> bool:
-        """Send on this connection; False when the peer has stopped reading."""
-        if self._transport is None or self._transport.is_closing():
-            return False
-        if self._transport.get_write_buffer_size() > _MAX_REPLY_BACKLOG_BYTES:
-            return False
-        self._transport.write(encode_frame(message))
-        return True
-
-    def close(self) -> None:
-        """Close at once; unsent answers are lost."""
-        if self._transport is not None:
-            self._transport.abort()
+_BACKOFF_S: Final = (0.1, 5.0)
 
 
 class WireTransport:
-    """The xApp's RMR data port. Make one with :meth:`listen`.
+    """The xApp's RMR data port. Make one with :meth:`open`.
 
     Attributes:
-        counters: see :class:`TransportCounters`.
-        max_frame_bytes: longest frame accepted.
+        name, port, counters: see :class:`~xapp.ric.rmr.transport.RmrTransport`.
     """
 
     def __init__(
-        self, on_message: MessageCallback, source: str, max_frame_bytes: int, max_connections: int
+        self,
+        on_message: MessageCallback,
+        *,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        max_connections: int = MAX_CONNECTIONS,
+        queue_frames: int = QUEUE_FRAMES,
+        backoff_s: tuple[float, float] = _BACKOFF_S,
     ) -> None:
         self.counters = TransportCounters()
-        self.max_frame_bytes = max_frame_bytes
-        self._on_message = on_message
-        self._source = source
-        self._max_connections = max_connections
-        self._peers: set[_PeerConnection] = set()
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self._quiet_until: dict[str, float] = {}
+        self._log = QuietLog()
+        self._dispatcher = Dispatcher(on_message, self.counters, self._log)
+        self._server = FrameServer(
+            self._dispatcher.dispatch,
+            self.counters,
+            self._log,
+            answer_elsewhere=self._answer_by_name,
+            max_frame_bytes=max_frame_bytes,
+            max_connections=max_connections,
+        )
+        self._queue_frames = queue_frames
+        self._backoff_s = backoff_s
+        self._routes: RouteSource | None = None
+        self._senders: dict[str, RmrSender] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        on_message: MessageCallback,
+        *,
+        source: str = "",
+        routing: RoutingSettings | None = None,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        max_connections: int = MAX_CONNECTIONS,
+        queue_frames: int = QUEUE_FRAMES,
+        backoff_s: tuple[float, float] = _BACKOFF_S,
+    ) -> WireTransport:
+        """Open the port and start dispatching; see :class:`~xapp.ric.rmr.transport.TransportOpener`.
+
+        Args:
+            host, port: address to listen on; port 0 takes a free one, see :attr:`port`.
+            on_message: see :data:`MessageCallback`.
+            source: host part of the name put into messages; empty: ``RMR_SRC_ID`` or the host name.
+            routing: where routes come from; None: from the environment.
+            max_frame_bytes: longer frames end their connection.
+            max_connections: further connections are closed at once.
+            queue_frames: messages that may wait for an endpoint.
+            backoff_s: first and longest delay between attempts to reach an endpoint.
+
+        Raises:
+            OSError: the address cannot be bound.
+            ValueError: an environment variable of RMR is malformed.
+        """
+        routing = RoutingSettings.from_environment() if routing is None else routing
+        transport = cls(
+            on_message,
+            max_frame_bytes=max_frame_bytes,
+            max_connections=max_connections,
+            queue_frames=queue_frames,
+            backoff_s=backoff_s,
+        )
+        server = transport._server
+        await server.listen(host, port)
+        source = source or source_host()
+        address = _own_address(host)
+        server.source = f"{source}:{server.port}"
+        server.source_ip = f"{address}:{server.port}" if address else server.source
+        transport._routes = RouteSource(
+            routing,
+            RouteTableReader((server.source, server.source_ip)),
+            transport.counters,
+            transport._log,
+            source=source,
+            data_name=server.source,
+        )
+        await transport._routes.start(host)
+        return transport
 
     @classmethod
     async def listen(
@@ -145,254 +135,139 @@ class WireTransport:
         *,
         source: str = "semcom-xapp",
         max_frame_bytes: int = MAX_FRAME_BYTES,
-        max_connections: int = 64,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> WireTransport:
-        """Open the port and start dispatching.
-
-        Args:
-            host, port: address to listen on; port 0 takes a free one, see :attr:`port`.
-            on_message: see :data:`MessageCallback`.
-            source: name put into answers, the port is appended.
-            max_frame_bytes: longer frames end their connection.
-            max_connections: further connections are closed at once.
+        """:meth:`open` without any routes: receives and replies only.
 
         Raises:
             OSError: the address cannot be bound.
         """
-        transport = cls(on_message, source, max_frame_bytes, max_connections)
-        loop = asyncio.get_running_loop()
-        transport._server = await loop.create_server(lambda: _PeerConnection(transport), host, port)
-        transport._port = transport._server.sockets[0].getsockname()[1]
-        return transport
+        return await cls.open(
+            host,
+            port,
+            on_message,
+            source=source,
+            routing=RoutingSettings(),
+            max_frame_bytes=max_frame_bytes,
+            max_connections=max_connections,
+        )
+
+    @property
+    def name(self) -> TransportName:
+        """``wire``."""
+        return "wire"
 
     @property
     def port(self) -> int:
         """The bound TCP port."""
-        return self._port
+        return self._server.port
+
+    @property
+    def control_port(self) -> int:
+        """The bound TCP port for the route manager; 0 for none."""
+        return self._routes.control_port if self._routes is not None else 0
 
     @property
     def connections(self) -> int:
-        """Connections open now."""
-        return len(self._peers)
-
-    async def close(self) -> None:
-        """Close the port and every connection."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for peer in list(self._peers):
-            peer.close()
-        await asyncio.sleep(0)  # lets the aborted connections report that they are gone
-
-    def _opened(self, peer: _PeerConnection) -> None:
-        if len(self._peers) >= self._max_connections:
-            self.counters.connections_refused += 1
-            self._warn(
-                "connections", "RMR connection from %s refused: %d are open", peer.peer, len(self._peers)
-            )
-            peer.close()
-            return
-        self.counters.connections_opened += 1
-        self._peers.add(peer)
-
-    def _lost(self, peer: _PeerConnection) -> None:
-        self._peers.discard(peer)
-
-    def _broken(self, peer: _PeerConnection, error: RmrFrameError) -> None:
-        self.counters.frame_errors += 1
-        self._warn("frames", "RMR connection from %s closed: %s", peer.peer, error)
-        peer.close()
-
-    def _dispatch(self, peer: _PeerConnection, message: RmrMessage, received_ns: int) -> None:
-        if message.mtype == messages.RIC_HEALTH_CHECK_REQ:
-            self._answer_health_check(peer, message)
-            return
-        self.counters.messages += 1
-        try:
-            self._on_message(message, received_ns)
-        except Exception:
-            self.counters.handler_errors += 1
-            if self._may_log("handler"):
-                _log.exception("handler of RMR message type %d failed", message.mtype)
-
-    def _answer_health_check(self, peer: _PeerConnection, request: RmrMessage) -> None:
-        self.counters.health_checks += 1
-        answer = RmrMessage(
-            mtype=messages.RIC_HEALTH_CHECK_RESP,
-            payload=_HEALTH_ANSWER,
-            sub_id=request.sub_id,
-            meid=request.meid[:31],
-            xid=request.xid,
-            src=f"{self._source}:{self._port}"[-63:],
-        )
-        try:
-            sent = peer.reply(answer)
-        except RmrFrameError:  # an meid that is no clean UTF-8 grows when it is encoded again
-            sent = False
-        if not sent:
-            self.counters.replies_dropped += 1
-
-    def _may_log(self, cause: str) -> bool:
-        """At most one line for each cause in ``_LOG_INTERVAL_S``; the counters tell the rest."""
-        now = time.monotonic()
-        if now < self._quiet_until.get(cause, 0.0):
-            return False
-        self._quiet_until[cause] = now + _LOG_INTERVAL_S
-        return True
-
-    def _warn(self, cause: str, text: str, *arguments: object) -> None:
-        if self._may_log(cause):
-            _log.warning(text, *arguments)
-
-
-class RmrSender:
-    """Sends to one RMR endpoint over a connection that is kept alive. Make one with :meth:`connect`.
-
-    Attributes:
-        sent: frames handed to the operating system.
-        dropped: messages refused because the queue was full, or lost with a broken connection.
-        connects, connect_failures: attempts by outcome.
-    """
-
-    def __init__(
-        self, host: str, port: int, source: str, queue_frames: int, backoff_s: tuple[float, float]
-    ) -> None:
-        self.host = host
-        self.port = port
-        self.sent = 0
-        self.dropped = 0
-        self.connects = 0
-        self.connect_failures = 0
-        self._source = source
-        self._queue: deque[bytes] = deque()
-        self._queue_frames = queue_frames
-        self._backoff_s = backoff_s
-        self._wakeup = asyncio.Event()
-        self._up = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    @classmethod
-    async def connect(
-        cls,
-        host: str,
-        port: int,
-        *,
-        source: str = "",
-        queue_frames: int = 1024,
-        backoff_s: tuple[float, float] = (0.1, 5.0),
-    ) -> RmrSender:
-        """Start connecting in the background; returns at once, whether or not the peer is there.
-
-        Args:
-            source: ``name:port`` put into messages that have no ``src``.
-            queue_frames: messages that may wait for the connection.
-            backoff_s: first and longest delay between attempts.
-        """
-        sender = cls(host, port, source, queue_frames, backoff_s)
-        sender._task = asyncio.create_task(sender._run(), name=f"rmr-sender-{host}:{port}")
-        return sender
+        """Accepted connections open now."""
+        return self._server.connections
 
     @property
-    def connected(self) -> bool:
-        """A connection is open now."""
-        return self._up.is_set()
-
-    async def wait_connected(self, timeout_s: float) -> bool:
-        """Wait until connected; False if that took longer than ``timeout_s``."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._up.wait()
-        except TimeoutError:
-            return False
-        return True
+    def routes(self) -> RouteTable:
+        """The route table in force."""
+        return self._routes.table if self._routes is not None else RouteTable()
 
     def send(self, message: RmrMessage) -> bool:
-        """Queue a message; False, and counted, when the queue is full.
+        """See :meth:`RmrTransport.send <xapp.ric.rmr.transport.RmrTransport.send>`.
 
-        Raises:
-            RmrFrameError: the message does not fit a frame.
+        With several groups: True if one took it.
         """
-        if not message.src and self._source:
-            message = RmrMessage(
-                message.mtype,
-                message.payload,
-                message.sub_id,
-                message.meid,
-                message.xid,
-                self._source,
-                message.src_ip,
-            )
-        frame = encode_frame(message)
-        if len(self._queue) >= self._queue_frames:
-            self.dropped += 1
+        check_message(message)
+        if self._closed:
+            self.counters.send_dropped += 1
             return False
-        self._queue.append(frame)
-        self._wakeup.set()
-        return True
+        endpoints = self.routes.endpoints(message.mtype, message.sub_id, message.meid)
+        if not endpoints:
+            self.counters.unroutable += 1
+            self._log.warning(
+                "unroutable",
+                "no RMR route for message type %d, subscription %d, meid %r",
+                message.mtype, message.sub_id, message.meid,
+            )  # fmt: skip
+            return False
+        taken = [self._send_to(endpoint, message) for endpoint in endpoints]  # every group gets its copy
+        return any(taken)
+
+    def reply(self, to: RmrMessage, message: RmrMessage) -> bool:
+        """See :meth:`RmrTransport.reply <xapp.ric.rmr.transport.RmrTransport.reply>`."""
+        check_message(message)
+        sent = not self._closed and to.origin is not None and to.origin.send_back(to, message)
+        if not sent:
+            self.counters.replies_dropped += 1
+        return sent
 
     async def close(self) -> None:
-        """Stop; what is still queued is dropped."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        self.dropped += len(self._queue)
-        self._queue.clear()
+        """Close the port and every connection; what is still queued is dropped and counted."""
+        self._closed = True
+        if self._routes is not None:
+            await self._routes.close()
+        for sender in self._senders.values():
+            await sender.close()
+        self._senders.clear()
+        await asyncio.gather(*self._closing)
+        await self._server.close()
 
-    async def _run(self) -> None:
-        first, longest = self._backoff_s
-        delay = first
-        while True:
+    def _send_to(self, endpoint: str, message: RmrMessage) -> bool:
+        sender = self._senders.get(endpoint)
+        if sender is None:
+            if len(self._senders) >= MAX_ENDPOINTS and not self._retire_one():
+                self.counters.send_dropped += 1
+                self._log.warning("endpoints", "RMR endpoint %s: %d are in use", endpoint, MAX_ENDPOINTS)
+                return False
+            host, port = parse_endpoint(endpoint)
+            sender = self._senders[endpoint] = RmrSender(
+                host,
+                port,
+                self._server.source,
+                self._server.source_ip,
+                self._queue_frames,
+                self._backoff_s,
+                self._dispatcher.dispatch,
+                self.counters,
+            )
+            sender.start()
+        return sender.send(message)
+
+    def _retire_one(self) -> bool:
+        """Make room: close the oldest sender that has nothing to send and is in no route; False if none."""
+        routed = self.routes.known_endpoints()
+        for endpoint, sender in self._senders.items():
+            if sender.idle and endpoint not in routed:
+                del self._senders[endpoint]
+                task = asyncio.create_task(sender.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+                return True
+        return False
+
+    def _answer_by_name(self, to: RmrMessage, message: RmrMessage) -> bool:
+        """Answer when the connection has gone."""
+        for endpoint in (to.src, to.src_ip):
             try:
-                # Not wait_for: in Python 3.11 it loses a cancellation that meets the connection.
-                async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                    reader, writer = await asyncio.open_connection(self.host, self.port)
-            except (OSError, TimeoutError) as error:
-                self.connect_failures += 1
-                if delay == first:
-                    _log.warning("RMR peer %s:%d is not reachable, retrying: %s", self.host, self.port, error)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, longest)
+                parse_endpoint(endpoint)
+            except ValueError:
                 continue
-            self.connects += 1
-            self._up.set()
-            opened = time.monotonic()
-            try:
-                await self._pump(reader, writer)
-            except (OSError, TimeoutError) as error:
-                _log.warning("RMR connection to %s:%d lost: %s", self.host, self.port, error or "closed")
-            finally:
-                self._up.clear()
-                writer.close()
-            # A peer that accepts and closes at once must not be hammered.
-            delay = first if time.monotonic() - opened > longest else min(delay * 2, longest)
-            await asyncio.sleep(delay)
+            return not self._closed and self._send_to(endpoint, answer_to(to, message))
+        return False
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Write queued frames until the connection ends.
 
-        Raises:
-            OSError: the connection is gone.
-        """
-        gone = asyncio.create_task(self._drain_input(reader))
-        gone.add_done_callback(lambda _task: self._wakeup.set())
+def _own_address(host: str) -> str:
+    """The address that peers see: ``host`` if it is one, else that of the default route; empty if unknown."""
+    if host not in {"", "0.0.0.0", "::"}:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            while not gone.done():
-                self._wakeup.clear()
-                while self._queue and not gone.done():
-                    writer.write(self._queue.popleft())
-                    self.sent += 1
-                    await writer.drain()
-                if not gone.done():
-                    await self._wakeup.wait()
-            raise ConnectionResetError("closed by the peer")
-        finally:
-            gone.cancel()
-
-    @staticmethod
-    async def _drain_input(reader: asyncio.StreamReader) -> None:
-        """Discard what the peer sends back; ends with the connection."""
-        with contextlib.suppress(OSError):
-            while await reader.read(65536):
-                pass
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1; connecting a datagram socket sends nothing
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
