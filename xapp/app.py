@@ -1,5 +1,6 @@
 """The xApp process: wires transport, table, policy, actuator, updates and HTTP in one asyncio loop.
 
+What the RIC platform asks of an xApp is in :mod:`xapp.ric_platform`, the E2 side in :mod:`xapp.e2_nodes`.
 ``XApp(settings)`` builds everything without I/O but the key and metadata files; ``run()`` serves until
 ``stop()``. Each long-running part is a task of its own; one that dies of a bug is logged, listed as the event
 ``task_failed``, and started again with a back-off: the others go on.
@@ -11,30 +12,37 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import secrets
-import signal
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import uvicorn
-import uvloop
 
 import xapp.policy.rate  # noqa: F401  (registers the policies)
 from codec_runtime.contract.directives import RejectedDirective
 from xapp.actuator import Actuator
+from xapp.alarm_rules import AlarmRules
 from xapp.delivery.repository import TufRepository
-from xapp.e2_subscriptions import SUBMGR, E2Subscriptions
-from xapp.http_api import QuietServer, create_http_app
+from xapp.e2_nodes import SUBMGR, E2Nodes
+from xapp.http_api import QuietServer, bound_socket, create_http_app
 from xapp.ingest import IndicationIngest
 from xapp.persistence import Snapshot, StateKeeper
 from xapp.policy.catalog import DecoderCatalog
 from xapp.policy.controller import DirectiveController
-from xapp.policy.decision import make_policy
-from xapp.ric.rmr.wire import WireTransport
+from xapp.policy.pools import PolicyPools
+from xapp.radio_loop import RadioLoop
+from xapp.ric.control import RicControl
+from xapp.ric.rmr import messages
+from xapp.ric.rmr.choose import choose_transport
+from xapp.ric.rmr.frame import RmrMessage
+from xapp.ric.rmr.transport import RmrTransport
+from xapp.ric.rnib import RnibSdl
 from xapp.ric.sdl import Sdl
+from xapp.ric_platform import ConfigSource, RicPlatform, configured_policy
+from xapp.rmr_dispatch import RmrDispatch
 from xapp.runtime_client import RuntimeClient, tls_context
 from xapp.settings import XAppSettings
 from xapp.site_watch import SiteWatch
@@ -57,27 +65,23 @@ class XApp:
 
     Args:
         settings: see :class:`xapp.settings.XAppSettings`.
+        source: where they came from; changes of it are followed.
 
     Raises:
-        UnknownPolicyError, SigningKeyError, RepositoryStateError, OSError: the settings cannot be followed.
+        UnknownPolicyError, SigningKeyError, RepositoryStateError, TransportUnavailableError, OSError: the
+            settings cannot be followed.
     """
 
-    def __init__(self, settings: XAppSettings) -> None:
+    def __init__(self, settings: XAppSettings, source: ConfigSource | None = None) -> None:
         self.settings = settings
+        self.source = source or ConfigSource()
         self.clock: Callable[[], float] = time.monotonic
         self.instance = secrets.token_hex(4)
         self.status = Status()
-        self.table = UserTable()
+        self.table = UserTable(on_finding=self.status.events.add)
         self.catalog = DecoderCatalog()
-        policy = make_policy(
-            settings.policy,
-            {
-                "quality_target_db": settings.quality_target_db,
-                "budget_prefix": settings.budget_prefix,
-                **settings.policy_parameters,
-            },
-        )
-        self.controller = DirectiveController(self.table, self.catalog, policy, settings.stale_after_s)
+        self.pools = PolicyPools(configured_policy(settings))
+        self.controller = DirectiveController(self.table, self.catalog, self.pools, settings.stale_after_s)
         self.repository = TufRepository(settings.repository_path, settings.key_path)
         self.tuf_versions = self.repository.versions()
         self.planner = UpdatePlanner(
@@ -124,26 +128,51 @@ class XApp:
             on_restart=self.actuator.resend_all,
         )
         self.sdl = Sdl(namespace=settings.sdl_namespace, on_change=self._sdl_changed)
+        self.rnib_sdl = RnibSdl() if settings.discover else None
         self.keeper = StateKeeper(self.sdl, self._snapshot, self._restore, settings.snapshot_period_s)
+        self.platform = RicPlatform(
+            settings,
+            self.source,
+            self.status,
+            self.sdl,
+            self.pools,
+            ready=self.reachable,
+            on_reconfigured=self._reconfigure,
+        )
+        self.alarm_rules = AlarmRules(self.platform.alarms, self.status, self.table, self.clock)
+        self.status.events.listener = self.alarm_rules.on_event
         self.ingest = IndicationIngest(
             self.table,
             self.controller,
             self.actuator,
             self.status,
-            e2_nodes=settings.meids,
-            on_indication=self._indication,
+            plan_of=lambda meid: self.nodes.plan(meid) if self.nodes is not None else None,
+            on_indication=lambda meid, sub_id: (
+                self.nodes is not None and self.nodes.on_indication(meid, sub_id)
+            ),
         )
-        self.subscriptions: E2Subscriptions | None = None
-        self.transport: WireTransport | None = None
+        self.transport_choice = choose_transport(settings.rmr_transport)
+        self.nodes: E2Nodes | None = None
+        self.radio: RadioLoop | None = None
+        self.transport: RmrTransport | None = None
         self.http_port = settings.http_port
+        self.probed = False
         self._stopping = asyncio.Event()
         for peer in ("runtime", "telemetry", "redis", SUBMGR):
             self.status.peers.expect(peer)
         self.status.metrics.build.info({"version": _version()})
+        self.status.metrics.transport.info(
+            {"name": self.transport_choice.name, "reason": self.transport_choice.reason}
+        )
 
     def stop(self) -> None:
         """End :meth:`run` in good order; a second call changes nothing."""
         self._stopping.set()
+
+    def reachable(self) -> bool:
+        """Whether the platform's services can reach this pod: in a cluster, once its probe has succeeded."""
+        probed = self.probed or not os.environ.get("KUBERNETES_SERVICE_HOST")
+        return probed and not self.not_ready_reason()
 
     def not_ready_reason(self) -> str:
         """Why the readiness probe fails; empty when it does not."""
@@ -158,19 +187,15 @@ class XApp:
             OSError: a port cannot be bound.
         """
         settings = self.settings
-        with _bound(settings.http_host, settings.http_port) as http_socket:
+        with bound_socket(settings.http_host, settings.http_port) as http_socket:
             self.http_port = http_socket.getsockname()[1]
             config = uvicorn.Config(
                 create_http_app(self), log_config=None, access_log=False, lifespan="off", backlog=128
             )
             config.timeout_graceful_shutdown = 1
             server = QuietServer(config)
-            self.transport = await WireTransport.listen(
-                settings.rmr_host, settings.rmr_port, self.ingest.on_message
-            )
-            self.subscriptions = E2Subscriptions(
-                settings, self.sdl, self.status, rmr_port=self.transport.port, http_port=self.http_port
-            )
+            await self._open_ric_side()
+            assert self.transport is not None
             _log.info("xApp listens", extra={"rmr_port": self.transport.port, "http_port": self.http_port})
             # What lives from here on is mostly short-lived: keep the collector off the start-up objects.
             gc.collect()
@@ -187,8 +212,66 @@ class XApp:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(web, DRAIN_S)
 
+    async def _open_ric_side(self) -> None:
+        """RMR, and with its port what needs one: subscriptions, registration, control."""
+        settings, choice = self.settings, self.transport_choice
+        control = RicControl(
+            lambda message: self.transport is not None and self.transport.send(message),
+            requestor_id=settings.rc_requestor_id,
+            on_event=self.status.events.add,
+        )
+
+        def answered(message: RmrMessage, received_ns: int) -> None:
+            control.on_message(message, received_ns)
+
+        dispatch = RmrDispatch(
+            self.status,
+            {
+                messages.RIC_INDICATION: self.ingest.on_message,
+                messages.A1_POLICY_REQ: self.platform.on_a1_request,
+                messages.RIC_CONTROL_ACK: answered,
+                messages.RIC_CONTROL_FAILURE: answered,
+            },
+        )
+        _log.info("RMR transport chosen", extra={"transport": choice.name, "reason": choice.reason})
+        self.transport = await choice.open(settings.rmr_host, settings.rmr_port, dispatch.on_message)
+        self.nodes = E2Nodes(
+            settings,
+            self.sdl,
+            self.status,
+            self.table,
+            rnib=self.rnib_sdl,
+            rmr_port=self.transport.port,
+            http_port=self.http_port,
+            ready=self.reachable,
+        )
+        self.platform.connect(self.transport, self.http_port)
+        self.radio = RadioLoop(
+            settings, self.table, self.nodes.functions, self.ingest.users, control, clock=self.clock
+        )
+        self.nodes.on_reconnected = self.radio.slices.forget
+        self._watch_counters(control)
+
+    def _watch_counters(self, control: RicControl) -> None:
+        transport, nodes, radio, platform = self.transport, self.nodes, self.radio, self.platform
+        assert transport is not None
+        assert nodes is not None
+        assert radio is not None
+        watch = self.status.metrics.parts.watch
+        watch("rmr", lambda: transport.counters)
+        watch("subscriptions", lambda: nodes.subscriptions.counters)
+        watch("rnib", lambda: nodes.rnib.counters if nodes.rnib is not None else None)
+        watch("metric_trust", lambda: self.table.sources.counters)
+        watch("a1", lambda: platform.a1.handler.counters)
+        watch("alarms", lambda: platform.alarms.counters)
+        watch("config", lambda: platform.config.counters if platform.config is not None else None)
+        watch("appmgr", lambda: platform.registration.counters if platform.registration else None)
+        watch("control", lambda: control.counters)
+        watch("slice_quotas", lambda: radio.slices.counters)
+
     def _work(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-        assert self.subscriptions is not None
+        assert self.nodes is not None
+        assert self.radio is not None
         return [
             ("actuator", self.actuator.run),
             ("site", self.site_watch.watch_models),
@@ -196,8 +279,10 @@ class XApp:
             ("updates", self.coordinator.run),
             ("state", self.keeper.run),
             ("sdl", self.sdl.watch),
-            ("subscriptions", self.subscriptions.run),
+            ("subscriptions", self.nodes.run),
+            ("radio_resources", self.radio.run),
             ("housekeeping", self._housekeeping),
+            *self.platform.work(),
         ]
 
     async def _keep_running(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
@@ -217,17 +302,22 @@ class XApp:
             for user in self.table.remove_silent(self.clock(), self.settings.remove_after_s):
                 self.site_watch.capabilities.pop(user, None)
             self.tuf_versions = await asyncio.to_thread(self.repository.versions)
+            if self.nodes is not None:
+                self.alarm_rules.look(self.nodes.subscriptions, self.platform.registration)
             self.update_gauges()
 
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
         """No new indications; what was decided is sent; subscriptions deleted; state written."""
         self.status.events.add("shutdown", "shutting down")
         assert self.transport is not None
-        assert self.subscriptions is not None
+        assert self.nodes is not None
+        assert self.radio is not None
+        await self.platform.leave(DRAIN_S / 2)
         by_name = {task.get_name(): task for task in workers}
         by_name["subscriptions"].cancel()
         await asyncio.wait([by_name["subscriptions"]], timeout=1.0)
-        await self.subscriptions.close(DRAIN_S)
+        await self.nodes.close(DRAIN_S)
+        await self.radio.slices.close()
         await self.transport.close()
         if self.status.peers.is_up("runtime") and not await self.actuator.flush(DRAIN_S / 2):
             _log.warning("directives were not all acknowledged before the shutdown")
@@ -236,7 +326,10 @@ class XApp:
         await asyncio.wait(workers, timeout=DRAIN_S)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.keeper.write(), DRAIN_S / 2)
-        await self.sdl.close()
+        await self.platform.close()
+        for layer in (self.sdl, self.rnib_sdl):
+            if layer is not None:
+                await layer.close()
         await self.client.close()
 
     def update_gauges(self) -> None:
@@ -258,9 +351,15 @@ class XApp:
     def _rejected(self, rejected: list[RejectedDirective]) -> None:
         self.site_watch.on_rejected(rejected)
 
-    def _indication(self, meid: str, sub_id: int) -> None:
-        if self.subscriptions is not None:
-            self.subscriptions.on_indication(meid, sub_id)
+    def _reconfigure(self, settings: XAppSettings, changed: frozenset[str]) -> None:
+        """Follow the live settings of a changed file. Raises ValueError, and then nothing changed."""
+        self.pools.configure(configured_policy(settings))
+        self.settings = settings
+        self.controller.stale_after_s = settings.stale_after_s
+        logging.getLogger().setLevel(settings.log_level)
+        if self.nodes is not None and changed & {"meids", "report_period_ms"}:
+            self.nodes.configure(settings)
+        self.status.events.add("reconfigured", f"settings in force: {', '.join(sorted(changed))}")
 
     def _sdl_changed(self, available: bool, detail: str) -> None:
         if available:
@@ -275,7 +374,7 @@ class XApp:
             assigned=[(group, family, number) for (group, family), number in self.catalog.assigned.items()],
             planner=self.planner.snapshot(self.clock()),
             capabilities=list(self.site_watch.capabilities.values()),
-            subscriptions=self.subscriptions.phases() if self.subscriptions else {},
+            subscriptions=self.nodes.phases() if self.nodes else {},
             tuf=self.tuf_versions,
         )
 
@@ -286,42 +385,6 @@ class XApp:
         for report in snapshot.capabilities:
             if report.user not in self.site_watch.capabilities:
                 self.site_watch.fold_capability(report)
-
-
-def run_xapp(settings: XAppSettings) -> int:
-    """Run an xApp until SIGTERM or SIGINT.
-
-    Returns:
-        Exit code: 0 after an orderly end, 2 when the settings cannot be followed or a port is taken.
-    """
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
-    except (OSError, ValueError, RuntimeError) as error:
-        _log.error("xApp cannot run", extra={"reason": f"{type(error).__name__}: {error}"})
-        return 2
-    return 0
-
-
-async def _serve(settings: XAppSettings) -> None:
-    xapp_process = XApp(settings)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, xapp_process.stop)
-    await xapp_process.run()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A listening-to-be TCP socket; the context manager closes it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"HTTP {host}:{port}: {error.strerror}") from error
-    return bound
 
 
 def _version() -> str:

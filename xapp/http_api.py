@@ -1,8 +1,11 @@
-"""The xApp's HTTP endpoints: metrics, health, subscription notifications, configuration, state view."""
+"""The xApp's HTTP endpoints: metrics, health, subscription notifications, configuration, symptoms, state."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -14,8 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from xapp import __doc__ as _about
 from xapp.state_view import build_state
+from xapp.symptom_data import (
+    build_config_answer,
+    build_symptom_data,
+    installed_versions,
+    parse_time_range,
+    running_tasks,
+)
 
 if TYPE_CHECKING:
     from xapp.app import XApp
@@ -32,6 +41,19 @@ class QuietServer(uvicorn.Server):
         yield
 
 
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A listening-to-be TCP socket; the context manager closes it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(error.errno, f"HTTP {host}:{port}: {error.strerror}") from error
+    return bound
+
+
 def create_http_app(xapp: XApp) -> Starlette:
     """The endpoints of one xApp process."""
 
@@ -44,6 +66,7 @@ def create_http_app(xapp: XApp) -> Starlette:
 
     async def ready(request: Request) -> Response:
         reason = xapp.not_ready_reason()
+        xapp.probed |= not reason
         return (
             _json({"status": "ready"})
             if not reason
@@ -60,13 +83,35 @@ def create_http_app(xapp: XApp) -> Starlette:
             content = msgspec.json.decode(bytes(body), type=dict)
         except msgspec.DecodeError as error:
             return _json({"error": f"a JSON object is needed: {error}"}, 400)
-        ours = xapp.subscriptions is not None and xapp.subscriptions.on_notification(content)
+        ours = xapp.nodes is not None and xapp.nodes.on_notification(content)
         return _json({"accepted": ours})
 
     async def config(request: Request) -> Response:
-        controls = msgspec.to_builtins(xapp.settings)
-        return _json(
-            {"name": "semcom-xapp", "description": (_about or "").split("\n")[0], "controls": controls}
+        return _json(build_config_answer(xapp.source.descriptor(), xapp.settings))
+
+    async def symptom_data(request: Request) -> Response:
+        try:
+            from_s, to_s = parse_time_range(request.query_params)
+        except ValueError as error:
+            return _json({"error": str(error)}, 400)
+        # State and tasks belong to this loop, packing them does not.
+        xapp.update_gauges()
+        archive = await asyncio.to_thread(
+            build_symptom_data,
+            settings=xapp.settings,
+            state=build_state(xapp),
+            events=xapp.status.events.after(0),
+            metrics=xapp.status.metrics.exposition(),
+            tasks=running_tasks(),
+            versions=installed_versions(),
+            environ=os.environ,
+            from_s=from_s,
+            to_s=to_s,
+        )
+        return Response(
+            archive.body,
+            media_type=archive.media_type,
+            headers={"Content-Disposition": f'attachment; filename="{archive.filename}"'},
         )
 
     async def state(request: Request) -> Response:
@@ -82,6 +127,7 @@ def create_http_app(xapp: XApp) -> Starlette:
             Route("/ric/v1/health/ready", ready),
             Route("/ric/v1/subscriptions/response", subscription_response, methods=["POST"]),
             Route("/ric/v1/config", config),
+            Route("/ric/v1/symptomdata", symptom_data),
             Route("/semcom/v1/state", state),
         ]
     )

@@ -9,28 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from xapp.actuator import Actuator
 from xapp.policy.controller import DirectiveController
 from xapp.ric import e2ap, kpm
 from xapp.ric.aper import E2DecodeError
-from xapp.ric.rmr import messages
+from xapp.ric.measurement_choice import SubscriptionPlan
 from xapp.ric.rmr.frame import RmrMessage
 from xapp.status import Status
-from xapp.telemetry.user_table import RANGES, UserTable
+from xapp.telemetry.user_table import UserTable
 
 _log = logging.getLogger(__name__)
 
-MEASUREMENTS: Final = ("SINR", "CQI", "RSRP", "DRB.UEThpDl", "RRU.PrbTotDl")
-"""KPM measurements subscribed to."""
-
 OTHER_NODE: Final = "other"
-"""Metric label of nodes that are not configured: foreign names must not grow the number of series."""
+"""Metric label of nodes that are not listened to: foreign names must not grow the number of series."""
 
-IndicationCallback = Callable[[str, int], None]
-"""Called with (E2 node id, RMR sub_id) for each indication of a configured node."""
+_SLICE: Final = "sliceID="
+
+PlanOf = Callable[[str], SubscriptionPlan | None]
+"""What is asked of an E2 node, by its id; None for one that is not listened to."""
+
+IndicationCallback = Callable[[str, int], bool]
+"""Called with (E2 node id, RMR sub_id) for each indication of a node that is listened to; False: it is of no
+subscription in force."""
 
 
 class IndicationIngest:
@@ -38,9 +41,12 @@ class IndicationIngest:
 
     Args:
         table, controller, actuator, status: what it feeds.
-        e2_nodes: configured node ids; messages of others are dropped.
+        plan_of: what is asked of each node; messages of others are dropped.
         on_indication: told of every indication, decodable or not: the subscription is alive.
         clock: monotonic seconds.
+
+    Attributes:
+        users: a user of each node as it was reported last, for requests that must name one.
     """
 
     def __init__(
@@ -50,31 +56,32 @@ class IndicationIngest:
         actuator: Actuator,
         status: Status,
         *,
-        e2_nodes: Collection[str],
+        plan_of: PlanOf,
         on_indication: IndicationCallback,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.users: dict[str, kpm.UeId] = {}
         self._table = table
         self._controller = controller
         self._actuator = actuator
         self._status = status
-        self._e2_nodes = frozenset(e2_nodes)
+        self._plan_of = plan_of
         self._on_indication = on_indication
         self._clock = clock
         self._logged: set[tuple[str, str]] = set()
         self._received_ns: int | None = None
 
     def on_message(self, message: RmrMessage, received_ns: int) -> None:
-        """Take one RMR message; ``received_ns``: ``time.perf_counter_ns()`` when its bytes were read."""
-        if message.mtype != messages.RIC_INDICATION:
-            self._drop(OTHER_NODE, "unexpected_message_type", f"RMR message type {message.mtype}")
-            return
+        """Take one RIC Indication; ``received_ns``: ``time.perf_counter_ns()`` when its bytes were read."""
         node = message.meid
-        if node not in self._e2_nodes:
-            self._drop(OTHER_NODE, "unknown_node", f"indication of E2 node {node[:64]!r}, not configured")
+        plan = self._plan_of(node)
+        if plan is None:
+            self._drop(OTHER_NODE, "unknown_node", f"indication of E2 node {node[:64]!r}, not listened to")
             return
         self._status.counters["indications"] += 1
-        self._on_indication(node, message.sub_id)
+        if not self._on_indication(node, message.sub_id):
+            self._drop(node, "foreign_subscription", f"RMR subscription id {message.sub_id} is not in force")
+            return
         start = time.perf_counter()
         try:
             indication = e2ap.decode_ric_indication(message.payload)
@@ -83,7 +90,7 @@ class IndicationIngest:
             return
         try:
             content = kpm.decode_kpm_indication(
-                indication.header, indication.message, measurements=MEASUREMENTS
+                indication.header, indication.message, measurements=plan.measurements, version=plan.version
             )
         except E2DecodeError as error:
             self._undecodable(node, "bad_kpm", error)
@@ -92,7 +99,7 @@ class IndicationIngest:
         self._status.decode.add(elapsed)
         self._status.metrics.decode.observe(elapsed)
         self._status.metrics.indications.labels(node, "decoded").inc()
-        self._fold(node, content.users)
+        self._fold(plan, content.users)
         if self._received_ns is None:
             self._received_ns = received_ns
             asyncio.get_running_loop().call_soon(self.decide)
@@ -109,25 +116,35 @@ class IndicationIngest:
         self._status.metrics.policy.observe(elapsed)
         self._actuator.submit(directives, received_ns)
 
-    def _fold(self, node: str, reports: Sequence[kpm.UeReport]) -> None:
+    def _fold(self, plan: SubscriptionPlan, reports: Sequence[kpm.UeReport]) -> None:
         if not reports:
             return
+        node = plan.node
         users = [report.ue.user for report in reports]
-        columns: dict[str, list[float | int | None]] = {}
+        self.users[node] = reports[0].ue
+        plain: dict[str, list[kpm.Value]] = {}
+        labelled: dict[str, list[kpm.Value]] = {}
         for index, report in enumerate(reports):
             for name, value in report.values.items():
-                plain = name if name in RANGES else name.partition("[")[0]
-                if plain not in RANGES:
-                    continue
-                column = columns.get(plain)
+                columns = labelled if name[-1:] == "]" else plain
+                column = columns.get(name)
                 if column is None:
-                    column = columns[plain] = [None] * len(users)
-                # The unlabelled value is the total; a labelled one (slice, 5QI) stands in for it.
-                if plain == name or column[index] is None:
-                    column[index] = value
-        self._table.fold_indication(node, users, columns, self._clock())
+                    column = columns[name] = [None] * len(users)
+                column[index] = value
+        # The first name of a metric counts: the unlabelled value is the total, a labelled one stands in.
+        metrics = plan.columns({**plain, **labelled})
+        self._table.fold_indication(node, users, metrics, self._clock())
+        for name, values in labelled.items():
+            self._note_slice(name, users, values)
         self._status.counters["ue_reports"] += len(users)
         self._status.metrics.ue_reports.labels(node).inc(len(users))
+
+    def _note_slice(self, name: str, users: Sequence[str], values: Sequence[kpm.Value]) -> None:
+        """A value measured for a slice tells which slice its user is in."""
+        label = next((part for part in name[:-1].partition("[")[2].split(",") if part.startswith(_SLICE)), "")
+        if label:
+            members = [user for user, value in zip(users, values, strict=True) if value is not None]
+            self._table.set_slice(members, label.removeprefix(_SLICE))
 
     def _undecodable(self, node: str, outcome: str, error: E2DecodeError) -> None:
         self._status.counters["decode_errors"] += 1

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from xapp.part_metrics import PartCounters
+
 LATENCY_BUCKETS: Final = (
     0.0001,
     0.00025,
@@ -128,6 +130,8 @@ class XAppMetrics:
         self.peer_reconnects = Counter(
             "semcom_xapp_peer_reconnects_total", "Times a lost peer came back", ["peer"], registry=registry
         )
+        self.transport = Info("semcom_xapp_rmr_transport", "RMR transport in use, and why", registry=registry)
+        self.parts = PartCounters(registry)
         self.build = Info("semcom_xapp_build", "Version of the xApp", registry=registry)
 
     def _histogram(self, name: str, text: str) -> Histogram:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -18,8 +19,22 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rmr_host, rmr_port: where the RMR listener binds (data port of the service ``rmr-data``).
         http_host, http_port: where metrics, health, state and the subscription endpoint are served.
         submgr_url: subscription manager, without ``/ric/v1``.
-        meids: E2 node ids to subscribe to.
+        submgr_admin_url: the manager's other server (port 8080), where ids of leaked subscriptions can be
+            found; empty: they are only counted.
+        meids: E2 node ids to subscribe to in any case.
+        discover: listen to the E2 nodes that the R-NIB lists as well.
         report_period_ms: granularity of the KPM reports, 10..60000.
+        rmr_transport: ``librmr``, ``wire`` (pure Python), or ``auto``: librmr where it is installed.
+        appmgr_url: application manager, without ``/ric/v1``; empty: no registration.
+        alarm_manager: ``host:port`` of the alarm manager's RMR port; empty: the platform's in a cluster, none
+            elsewhere.
+        radio_resources: ask E2 nodes for slice-level PRB quotas (E2SM-RC style 2); off by default.
+        slices: S-NSSAI by user group, ``<PLMN in hexadecimal>/<SST>[/<SD in hexadecimal>]``, e.g.
+            ``00f110/1/000003``: whose demand the quotas are made of.
+        cell_prbs, subcarrier_spacing_khz, picture_pixels: the carrier, and the size of a picture: what a user
+            needs of the one for the other, for quotas.
+        rc_requestor_id: RIC requestor id of control requests, 1..65535; distinct among the xApps of a RIC.
+        rc_timeout_s: wait for the answer to a control request.
         notification_url: base URL of this xApp as the subscription manager sees it; empty: built from
             ``http_host`` (the host name when that is a wildcard) and ``http_port``.
         runtime_url: the codec runtime of the site.
@@ -46,8 +61,20 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     submgr_url: str = "http://127.0.0.1:8088"
+    submgr_admin_url: str = ""
     meids: list[str] = msgspec.field(default_factory=lambda: ["gnb_001_001_00000001"])
+    discover: bool = True
     report_period_ms: int = 100
+    rmr_transport: Literal["auto", "librmr", "wire"] = "auto"
+    appmgr_url: str = ""
+    alarm_manager: str = ""
+    radio_resources: bool = False
+    slices: dict[str, str] = {}
+    cell_prbs: int = 106
+    subcarrier_spacing_khz: Literal[15, 30, 60, 120] = 30
+    picture_pixels: int = 393_216
+    rc_requestor_id: int = 4242
+    rc_timeout_s: float = 1.0
     notification_url: str = ""
     runtime_url: str = "http://127.0.0.1:8480"
     runtime_timeout_s: float = 5.0
@@ -88,11 +115,19 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ("drift_threshold", 1.0, 100.0),
             ("runtime_timeout_s", 0.05, 600.0),
             ("stale_after_s", 0.1, 3600.0),
+            ("cell_prbs", 1, 275),
+            ("picture_pixels", 64, 1 << 28),
+            ("rc_requestor_id", 1, 65535),
+            ("rc_timeout_s", 0.05, 60.0),
             ("snapshot_period_s", 0.1, 3600.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} = {value}: {low}..{high} is needed")
+        for group, text in self.slices.items():
+            parse_slice(text, f"slices.{group}")
+        if self.alarm_manager and not _is_endpoint(self.alarm_manager):
+            raise ValueError(f"alarm_manager = {self.alarm_manager!r}: host:port is needed")
         if self.remove_after_s < self.stale_after_s:
             raise ValueError(f"remove_after_s = {self.remove_after_s}: at least stale_after_s is needed")
 
@@ -113,3 +148,25 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             return self.notification_url.rstrip("/")
         host = socket.gethostname() if self.http_host in ("", "0.0.0.0", "::") else self.http_host
         return f"http://{host}:{self.http_port}"
+
+
+def parse_slice(text: str, name: str = "slice") -> tuple[bytes, int, int | None]:
+    """(PLMN identity, SST, SD or None) of ``<PLMN in hexadecimal>/<SST>[/<SD in hexadecimal>]``.
+
+    Raises:
+        ValueError: it is none; ``name`` says whose.
+    """
+    plmn, _, rest = text.partition("/")
+    sst, _, sd = rest.partition("/")
+    try:
+        parsed = bytes.fromhex(plmn), int(sst), int(sd, 16) if sd else None
+    except ValueError:
+        parsed = b"", -1, None
+    if len(parsed[0]) != 3 or not 0 <= parsed[1] <= 255 or not 0 <= (parsed[2] or 0) < 0xFFFFFF:
+        raise ValueError(f"{name} = {text!r}: PLMN/SST[/SD] is needed, e.g. 00f110/1/000003")
+    return parsed
+
+
+def _is_endpoint(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from codec_runtime.contract.directives import RATE_DENOMINATOR
-from xapp.telemetry.columns import NEVER
+from xapp.telemetry.columns import NEVER, SOURCES
 
 if TYPE_CHECKING:
     from xapp.app import XApp
@@ -56,6 +56,8 @@ _USER_COLUMNS: Final = {
     "expected_psnr_db": ("expected_psnr_db", 2),
     "offset_db": ("offset_db", 2),
     "distrust": ("distrust", 3),
+    "snr_trust": ("snr_trust", 3),
+    "snr_error_var": ("snr_error_var", 2),
 }
 
 
@@ -90,7 +92,12 @@ def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
             name: {"up": peer.up is True, "reconnects": peer.reconnects, "reason": peer.reason}
             for name, peer in status.peers.peers.items()
         },
-        "subscriptions": xapp.subscriptions.phases() if xapp.subscriptions else {},
+        "subscriptions": xapp.nodes.phases() if xapp.nodes else {},
+        "e2_nodes": _e2_nodes(xapp),
+        "rmr_transport": xapp.transport_choice.name,
+        "a1": {"governed": xapp.pools.describe(), "unconfirmed": xapp.platform.a1.unconfirmed},
+        "alarms": xapp.platform.alarms.active(),
+        "config": _config(xapp),
         "tuf": xapp.tuf_versions,
         "events": status.events.after(after),
     }
@@ -116,6 +123,35 @@ def _policy(xapp: XApp) -> dict[str, Any]:
     return view
 
 
+def _e2_nodes(xapp: XApp) -> list[dict[str, Any]]:
+    """What is asked of each node, and how far its metrics are believed."""
+    if xapp.nodes is None:
+        return []
+    suspect: dict[str, list[str]] = {}
+    for node, metric in xapp.table.same_value_nodes():
+        suspect.setdefault(node, []).append(metric)
+    return [
+        {
+            "e2_node": meid,
+            "style": plan.style_type,
+            "measurements": list(plan.measurements),
+            "radio_quality_from": plan.source,
+            "kpm_version": plan.version,
+            "period_ms": plan.period_ms,
+            "notes": list(plan.notes),
+            "one_value_for_all": suspect.get(meid, []),
+        }
+        for meid, plan in xapp.nodes.plans.items()
+    ]
+
+
+def _config(xapp: XApp) -> dict[str, Any]:
+    watch = xapp.platform.config
+    if watch is None:
+        return {"watched": False}
+    return {"watched": True, "refusal": watch.refusal, "pending_restart": sorted(watch.pending)}
+
+
 def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
     table = xapp.table
     active = table.active(now, xapp.settings.stale_after_s)
@@ -130,6 +166,8 @@ def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
             "e2_node": table.e2_nodes.name(int(table.e2_node[row])),
             "group": table.group_name(row),
             "device_class": table.device_classes.name(int(table.device_class[row])),
+            "slice": table.slices.name(int(table.slice[row])),
+            "snr_source": SOURCES[int(table.snr_source[row])] if table.snr_source[row] >= 0 else None,
         }
         for name, (column, digits) in columns.items():
             view[name] = _number(float(column[row]), digits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,14 @@ _log = logging.getLogger("xapp.events")
 
 
 class EventLog:
-    """The last ``size`` events with sequence numbers; each is logged too."""
+    """The last ``size`` events with sequence numbers; each is logged too.
+
+    Attributes:
+        listener: told of each event's kind and text.
+    """
 
     def __init__(self, size: int = 200) -> None:
+        self.listener: Callable[[str, str], None] | None = None
         self._events: deque[dict[str, Any]] = deque(maxlen=size)
         self._seq = 0
 
@@ -27,6 +33,8 @@ class EventLog:
             {"seq": self._seq, "time_ns": time.time_ns(), "kind": kind, "text": text, **details}
         )
         _log.info(text, extra={"event": kind, **{f"event_{key}": value for key, value in details.items()}})
+        if self.listener is not None:
+            self.listener(kind, text)
 
     def after(self, seq: int) -> list[dict[str, Any]]:
         """Events with a larger sequence number, oldest first."""

@@ -12,6 +12,8 @@ import yaml
 
 from codec_runtime.contract.settings import load_settings
 from codec_runtime.serving.settings import ENV_PREFIX, RuntimeSettings, check_exposure, uses_mtls
+from xapp.ric.alarms import alarm_target
+from xapp.ric.registration import appmgr_url
 from xapp.settings import XAPP_ENV_PREFIX, XAppSettings
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
@@ -242,6 +244,34 @@ def test_xapp_is_scraped_on_its_http_port() -> None:
     pod = pod_of(render("semcom-xapp", {"service": {"http": {"port": 9090}}}))
     assert pod["metadata"]["annotations"]["prometheus.io/port"] == "9090"
     assert pod["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+
+
+def test_xapp_is_told_where_the_platforms_managers_are() -> None:
+    environment = {e["name"]: e.get("value") for e in container_of(render("semcom-xapp", {}))["env"]}
+    assert appmgr_url(environment) == "http://service-ricplt-appmgr-http.ricplt:8080"
+    assert environment["APP_NAMESPACE"] == "ricxapp"
+    assert alarm_target(environment) == ("service-ricplt-alarmmanager-rmr.ricplt", 4560)
+    changed = {"platform": {"namespace": "ric"}, "alarmManager": {"host": "alarms.ric", "port": 4599}}
+    environment = {e["name"]: e.get("value") for e in container_of(render("semcom-xapp", changed))["env"]}
+    assert appmgr_url(environment) == "http://service-ric-appmgr-http.ric:8080"
+    assert alarm_target(environment) == ("alarms.ric", 4599)
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_xapp_pod_is_replaced_on_a_changed_configuration_only_if_asked(restart: bool) -> None:
+    def pod(target: float) -> Document:
+        values = {"restartOnConfigChange": restart, "controls": {"quality_target_db": target}}
+        return pod_of(render("semcom-xapp", values))
+
+    assert (pod(20.0) != pod(30.0)) is restart
+
+
+def test_xapp_configuration_is_mounted_as_a_folder_so_that_swaps_reach_it() -> None:
+    # A subPath mount never sees an update of the ConfigMap.
+    mounts = container_of(render("semcom-xapp", {}))["volumeMounts"]
+    (config,) = [mount for mount in mounts if mount["name"] == "config"]
+    assert config["mountPath"] == "/opt/ric/config"
+    assert "subPath" not in config
 
 
 def test_two_replicas_of_the_xapp_are_refused() -> None:

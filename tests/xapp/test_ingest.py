@@ -12,12 +12,13 @@ from xapp_simulated_site import ENCODER_WEIGHTS, make_manifest
 
 from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch
 from xapp.actuator import Actuator
-from xapp.ingest import MEASUREMENTS, IndicationIngest
+from xapp.ingest import IndicationIngest
 from xapp.policy.catalog import DecoderCatalog
 from xapp.policy.controller import DirectiveController
 from xapp.policy.rate import AdaptiveRate
 from xapp.ric.e2ap import RicIndication, encode_ric_indication
 from xapp.ric.kpm import MeasurementList, encode_indication_header, encode_indication_message
+from xapp.ric.measurement_choice import CONFIGURED_MEASUREMENTS, configured_plan
 from xapp.ric.rmr import messages
 from xapp.ric.rmr.frame import RmrMessage
 from xapp.status import Status
@@ -28,6 +29,7 @@ NODE = "gnb_001_001_00000001"
 
 def indication(users: int) -> RmrMessage:
     rows = [(i, (3.0 + i, i % 16, -90.0, 100, 5)) for i in range(1, users + 1)]
+    names = MeasurementList(CONFIGURED_MEASUREMENTS)
     pdu = encode_ric_indication(
         RicIndication(
             requestor_id=1,
@@ -36,7 +38,7 @@ def indication(users: int) -> RmrMessage:
             action_id=1,
             indication_type=0,
             header=encode_indication_header(1.7e9),
-            message=encode_indication_message(rows, MeasurementList(MEASUREMENTS), granularity_ms=100),
+            message=encode_indication_message(rows, names, granularity_ms=100),
         )
     )
     return RmrMessage(messages.RIC_INDICATION, pdu, sub_id=7, meid=NODE)
@@ -59,8 +61,8 @@ def make_ingest() -> tuple[IndicationIngest, Status, UserTable, list[tuple[str, 
         controller,
         actuator,
         status,
-        e2_nodes=[NODE],
-        on_indication=lambda node, sub_id: heard.append((node, sub_id)),
+        plan_of={NODE: configured_plan(NODE, period_ms=100)}.get,
+        on_indication=lambda node, sub_id: heard.append((node, sub_id)) or sub_id == 7,
     )
     return ingest, status, table, heard
 
@@ -107,13 +109,13 @@ def test_bad_messages_are_counted_by_cause() -> None:
         replace(good, payload=good.payload[:-9]),
         replace(good, payload=b""),
         replace(good, meid="gnb_evil"),
-        replace(good, mtype=12345),
+        replace(good, sub_id=8),
         good,
     )
     assert status.counters["decode_errors"] == 3
     assert outcome(status, NODE, "bad_e2ap") + outcome(status, NODE, "bad_kpm") == 3
     assert outcome(status, "other", "unknown_node") == 1
-    assert outcome(status, "other", "unexpected_message_type") == 1
+    assert outcome(status, NODE, "foreign_subscription") == 1
     assert outcome(status, NODE, "decoded") == 1
     assert len(table) == 3
 

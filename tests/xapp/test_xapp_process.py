@@ -3,175 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
 import math
 import random
-import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import msgspec
-import pytest
-from xapp_simulated_site import SimulatedSite, eventually, served, synthetic_psnr
+from xapp_laboratory import (
+    MEID,
+    MemorySdl,
+    announce,
+    event_kinds,
+    laboratory,
+    memory_sdl,
+    send_quality,
+    settings_for,
+)
+from xapp_simulated_site import eventually
 
-from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
 from xapp.app import XApp
-from xapp.lab.e2_node import E2Node, UserMeasurement
-from xapp.lab.subscription_manager import create_app as create_submgr
-from xapp.ric import sdl as sdl_module
-from xapp.settings import XAppSettings
 
-MEID = "gnb_001_001_00000001"
-
-
-class MemorySdl:
-    """SDLWrapper in memory, which can be taken away."""
-
-    values: dict[str, bytes] = {}
-    broken = False
-
-    def _check(self) -> None:
-        if MemorySdl.broken:
-            raise ConnectionError("redis is away")
-
-    def get(self, namespace: str, key: str, usemsgpack: bool = True) -> bytes | None:
-        self._check()
-        return MemorySdl.values.get(key)
-
-    def set(self, namespace: str, key: str, value: bytes, usemsgpack: bool = True) -> None:
-        self._check()
-        MemorySdl.values[key] = value
-
-    def delete(self, namespace: str, key: str) -> None:
-        self._check()
-        MemorySdl.values.pop(key, None)
-
-
-@pytest.fixture(autouse=True)
-def memory_sdl(monkeypatch: pytest.MonkeyPatch) -> type[MemorySdl]:
-    MemorySdl.values, MemorySdl.broken = {}, False
-    original = sdl_module.Sdl.__init__
-
-    def patched(self: Any, **arguments: Any) -> None:
-        original(self, **{**arguments, "open_wrapper": MemorySdl})
-
-    monkeypatch.setattr(sdl_module.Sdl, "__init__", patched)
-    return MemorySdl
-
-
-@contextlib.asynccontextmanager
-async def running(settings: XAppSettings):
-    xapp = XApp(settings)
-    task = asyncio.create_task(xapp.run())
-    try:
-        await eventually(lambda: xapp.transport is not None or task.done())
-        if task.done():
-            task.result()
-        yield xapp
-    finally:
-        xapp.stop()
-        await asyncio.wait_for(task, 20)
-
-
-def settings_for(tmp_path: Path, submgr: str, runtime: str, **changes: Any) -> XAppSettings:
-    values: dict[str, Any] = {
-        "rmr_port": 0,
-        "http_port": 0,
-        "submgr_url": submgr,
-        "runtime_url": runtime,
-        "state_dir": str(tmp_path / "xapp"),
-        "snapshot_period_s": 0.2,
-        "update_cooldown_s": 1.0,
-        "update_collect_s": 0.0,
-    }
-    return msgspec.convert(values | changes, XAppSettings)
-
-
-def measurements(users: int) -> list[UserMeasurement]:
-    return [
-        UserMeasurement(
-            amf_ue_ngap_id=i,
-            sinr_db=-2.0 + i,
-            cqi=min(15, i),
-            rsrp_dbm=-100.0 + i,
-            throughput_kbps=1000 + i,
-            prb_percent=5,
-        )
-        for i in range(1, users + 1)
-    ]
-
-
-@contextlib.asynccontextmanager
-async def laboratory(tmp_path: Path, users: int = 8, **changes: Any):
-    """(xapp, site, node, reporter control) with a reporting E2 node."""
-    from xapp.delivery.repository import init_repository
-
-    root = init_repository(tmp_path / "xapp" / "tuf")
-    site = SimulatedSite(root.read_bytes())
-    node = E2Node(MEID)
-    flow = asyncio.Event()
-    flow.set()
-
-    async def report() -> None:
-        while True:
-            await flow.wait()
-            node.report(measurements(users), time.time())
-            await asyncio.sleep(0.02)
-
-    async with (
-        served(site.app()) as runtime_url,
-        served(create_submgr(node, early_notification=True)) as submgr_url,
-    ):
-        settings = settings_for(tmp_path, submgr_url, runtime_url, report_period_ms=50, **changes)
-        async with running(settings) as xapp:
-            reporter = asyncio.create_task(report())
-            try:
-                yield xapp, site, node, flow
-            finally:
-                flow.set()
-                # The reporter goes on until the xApp has drained.
-                xapp.stop()
-                await asyncio.sleep(0)
-                reporter.cancel()
-        await node.close()
-
-
-def announce(site: SimulatedSite, users: int, group: str = "drone") -> None:
-    for i in range(1, users + 1):
-        site.report(
-            CapabilityReport(
-                user=f"ue-{i}",
-                time_ns=time.time_ns(),
-                device_class="drone",
-                group=group,
-                decoders=["attention", "conv"],
-                compute_gflops=50.0,
-            )
-        )
-
-
-def send_quality(site: SimulatedSite, user: int, rng: random.Random, drop_db: float = 0.0) -> None:
-    directive = site.in_force[f"ue-{user}"]
-    snr = -2.0 + user + rng.gauss(0, 0.5)
-    psnr = synthetic_psnr(snr, directive.prefix) + rng.gauss(0, 1.0) - drop_db
-    site.report(
-        QualityReport(
-            user=f"ue-{user}",
-            time_ns=time.time_ns(),
-            prefix=directive.prefix,
-            decoder=directive.decoder,
-            decoder_version=directive.decoder_version,
-            snr_db=snr,
-            psnr_db=psnr,
-            ms_ssim=0.9,
-            latency_ms=20.0,
-        )
-    )
-
-
-def event_kinds(xapp: XApp) -> list[str]:
-    return [event["kind"] for event in xapp.status.events.after(0)]
+__all__ = ["memory_sdl"]  # a fixture that every test uses
 
 
 def test_indications_become_directives_within_the_budget(tmp_path: Path) -> None:
@@ -187,7 +40,8 @@ def test_indications_become_directives_within_the_budget(tmp_path: Path) -> None
             async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{xapp.http_port}") as http:
                 assert (await http.get("/ric/v1/health/alive")).status_code == 200
                 assert (await http.get("/ric/v1/health/ready")).status_code == 200
-                assert (await http.get("/ric/v1/config")).json()["controls"]["meids"] == [MEID]
+                shown = json.loads((await http.get("/ric/v1/config")).json()[0]["config"])
+                assert shown["controls"]["meids"] == [MEID]
                 state = (await http.get("/semcom/v1/state")).json()
                 metrics = (await http.get("/metrics")).text
             assert len(state["users"]) == 8

@@ -83,14 +83,14 @@ def xapp(
     Settings: defaults < --config FILE < environment SEMCOM_XAPP_<SETTING> < flags.
     """
     from codec_runtime.contract.logs import configure_logging
-    from xapp.app import run_xapp
-    from xapp.settings import XAppSettings
+    from xapp.process import run_xapp
+    from xapp.ric_platform import ConfigSource
+    from xapp.settings import XAPP_ENV_PREFIX, XAppSettings
 
-    settings = load_or_fail(
-        XAppSettings, "SEMCOM_XAPP", config, "controls", http_port=http_port, rmr_port=rmr_port
-    )
+    flags = {"http_port": http_port, "rmr_port": rmr_port}
+    settings = load_or_fail(XAppSettings, XAPP_ENV_PREFIX, config, "controls", **flags)
     configure_logging("xapp", settings.log_level)
-    raise typer.Exit(run_xapp(settings))
+    raise typer.Exit(run_xapp(settings, ConfigSource(config, flags)))
 
 
 @app.command()

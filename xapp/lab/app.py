@@ -1,4 +1,4 @@
-"""The lab process: E2 node, subscription manager, users and their traffic in one asyncio loop.
+"""The lab process: E2 node, RIC platform services, users and their traffic in one asyncio loop.
 
 What takes long (channel model, pictures, quality) runs in threads, so that reports leave every period
 whatever the traffic does.
@@ -28,9 +28,9 @@ from xapp.lab.metrics import LabMetrics
 from xapp.lab.observation import lab_state, timeline_sample
 from xapp.lab.peers import Peer
 from xapp.lab.pictures import PictureLibrary, load_library
+from xapp.lab.platform import LabPlatform
 from xapp.lab.records import STATE_FILE, TIMELINE_FILE, JsonLines, write_state
 from xapp.lab.settings import LabSettings
-from xapp.lab.subscription_manager import create_app
 from xapp.lab.trace import TraceError
 from xapp.lab.traffic import Traffic
 
@@ -97,8 +97,9 @@ class Lab:
             OSError: the address of the subscription manager is taken.
         """
         settings = self.settings
+        platform = LabPlatform(settings, self.node)
         config = uvicorn.Config(
-            create_app(self.node),
+            await platform.create_app(),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -116,6 +117,7 @@ class Lab:
                 asyncio.create_task(server.serve(sockets=[listener])),
                 asyncio.create_task(self._guarded("report", self._report())),
                 asyncio.create_task(self._guarded("observe", self._observe())),
+                asyncio.create_task(self._guarded("rnib", platform.keep_in_rnib())),
             ]
             traffic_task = None
             if settings.traffic:
@@ -139,6 +141,7 @@ class Lab:
             for task in tasks[1:]:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        await platform.close()
         await self.node.close()
         self._channel_thread.shutdown(wait=True)
         self._write_state()

@@ -27,8 +27,9 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
         images: folder of photographs; empty for those that come with scikit-image.
         trace: drive-test CSV, or a folder of them, in place of the channel model; empty for the 3GPP model.
         runtime_url: codec runtime that encodes and decodes.
-        submgr_host, submgr_port: where the subscription manager listens (0: any free port). Indications go
-            to the RMR endpoint that a subscription names.
+        submgr_host, submgr_port: where subscription manager, appmgr and A1 mediator listen (0: any free
+            port). Indications go to the RMR endpoint that a subscription names.
+        xapp_rmr_host, xapp_rmr_port: the xApp's RMR port, to which the A1 mediator sends policies.
         metrics_host, metrics_port: where ``/metrics`` listens (0: any free port).
         e2_node_id: RMR meid of the emulated gNB.
         plmn: its mobile network code, five or six digits.
@@ -59,6 +60,8 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
     runtime_url: str = "http://127.0.0.1:8480"
     submgr_host: str = "127.0.0.1"
     submgr_port: Port = 8088
+    xapp_rmr_host: str = "127.0.0.1"
+    xapp_rmr_port: Port = 4560
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9103
     e2_node_id: str = "gnb_001_001_00000001"

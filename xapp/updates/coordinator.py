@@ -216,6 +216,7 @@ class UpdateCoordinator:
         report = await self._push([self._published[job.job]])
         if report.activation.outcome == "refused":
             answer = report.activation
+            self._status.events.add("site_refused", f"{plan.group}: {answer.error} {answer.detail}")
             self._fail(job.job, f"the site refused: {answer.error} {answer.detail}", refused=True)
             return
         await self.refresh_catalog()

@@ -1,0 +1,44 @@
+"""Counters of the xApp's parts in Prometheus: each part counts in a small dataclass, read when scraped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+
+class PartCounters(Collector):
+    """``semcom_xapp_part_events_total{part, event, cause}`` of every dataclass of numbers that is watched.
+
+    A field that is a number is one series; a field that maps causes to numbers is one for each cause.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._parts: dict[str, Callable[[], Any]] = {}
+        registry.register(self)
+
+    def watch(self, part: str, counters: Callable[[], Any]) -> None:
+        """Show what ``counters()`` returns from now on; None shows nothing."""
+        self._parts[part] = counters
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The family, as of now."""
+        family = CounterMetricFamily(
+            "semcom_xapp_part_events",
+            "What the parts of the xApp have counted since the start; see each part's counters",
+            labels=("part", "event", "cause"),
+        )
+        for part, read in self._parts.items():
+            counters = read()
+            for field in fields(counters) if counters is not None else ():
+                value = getattr(counters, field.name)
+                if isinstance(value, Mapping):
+                    for cause, count in value.items():
+                        family.add_metric((part, field.name, str(cause)), count)
+                else:
+                    family.add_metric((part, field.name, ""), value)
+        return (family,)
