@@ -15,7 +15,7 @@ from xapp.lab.demo.child import ProcessSpec
 from xapp.lab.demo.observer import Observer
 from xapp.lab.demo.options import DemoOptions, DemoOptionsError, Timeline
 from xapp.lab.demo.processes import DemoProcesses, Ports, update_budget_s
-from xapp.lab.demo.replaying import read_records, static_share, updated_transmissions
+from xapp.lab.demo.replaying import count_updated, read_records, static_share, updated_transmissions
 from xapp.lab.demo.runner import prepare_folder, run_demo
 from xapp.lab.records import LabState, UserState
 from xapp.lab.settings import LabSettings
@@ -155,6 +155,14 @@ def test_only_transmissions_by_an_updated_decoder_are_decoded_again():
     chosen = updated_transmissions(sent, parents, limit=10)
     assert {version: [t.id for t in ts] for version, ts in chosen.items()} == {1: [3, 2], 2: [5]}
     assert sum(map(len, updated_transmissions(sent, parents, limit=2).values())) == 2
+
+
+def test_a_shipped_version_above_one_is_no_update():
+    shipped = [transmission(i, decoder_version=2) for i in range(5)]
+    other = [transmission(6, decoder="conv", decoder_version=4)]
+    assert count_updated(shipped + other) == 0
+    updated = [transmission(7, decoder_version=3), transmission(8, decoder_version=3, failed=True)]
+    assert count_updated(shipped + other + updated) == 1
 
 
 def test_the_static_share_fits_the_time_and_is_reproducible():

@@ -143,18 +143,23 @@ def _user_table(rows: Sequence[UserRow], width: int, target_db: float | None) ->
     table.add_column("decoder", no_wrap=True)
     table.add_column("PSNR", no_wrap=True, justify="right")
     table.add_column("trend", no_wrap=True)
+    oldest: dict[str | None, int] = {}
+    for row in rows:
+        if row.decoder_version is not None:
+            version = oldest.get(row.decoder, row.decoder_version)
+            oldest[row.decoder] = min(row.decoder_version, version)
     for row in rows:
         snr = "    -" if row.snr_db is None else f"{row.snr_db:5.1f}"
         missed = target_db is not None and row.psnr_db is not None and row.psnr_db < target_db
-        version = "" if row.decoder_version is None else f" v{row.decoder_version}"
-        newer = row.decoder_version is not None and row.decoder_version > 1
+        label = "" if row.decoder_version is None else f" v{row.decoder_version}"
+        newer = row.decoder_version is not None and row.decoder_version > oldest[row.decoder]
         cells: list[RenderableType] = [row.user]
         if width >= 72:
             cells.append(row.device_class)
         cells += [
             Text.assemble(snr, " ", (_bar(row.snr_db, bar, *_SNR_RANGE_DB), "cyan")),
             rate_text(row.prefix),
-            Text(f"{row.decoder or '-'}{version}", style="bold magenta" if newer else ""),
+            Text(f"{row.decoder or '-'}{label}", style="bold magenta" if newer else ""),
             Text("-" if row.psnr_db is None else f"{row.psnr_db:.1f}", style="red" if missed else "green"),
             Text(sparkline(row.history, spark, *_PSNR_RANGE_DB), style="blue"),
         ]

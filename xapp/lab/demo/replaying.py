@@ -82,6 +82,15 @@ def parent_versions(runtime_url: str, timeout_s: float = 3.0) -> dict[tuple[str,
     }
 
 
+def count_updated(transmissions: Sequence[Transmission]) -> int:
+    """Delivered transmissions restored by a newer version than the oldest one of the same decoder."""
+    oldest: dict[str, int] = {}
+    delivered = [t for t in transmissions if not t.failed]
+    for t in delivered:
+        oldest[t.decoder] = min(t.decoder_version, oldest.get(t.decoder, t.decoder_version))
+    return sum(t.decoder_version > oldest[t.decoder] for t in delivered)
+
+
 def updated_transmissions(
     transmissions: Sequence[Transmission], parents: Mapping[tuple[str, int], int], limit: int
 ) -> dict[int, list[Transmission]]:

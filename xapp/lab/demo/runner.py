@@ -26,7 +26,7 @@ from xapp.lab.demo.live import Snapshot
 from xapp.lab.demo.observer import Observer
 from xapp.lab.demo.options import DemoOptions, DemoOptionsError, Timeline
 from xapp.lab.demo.processes import DRIFT_GROUP, DemoProcesses, Ports
-from xapp.lab.demo.replaying import Records, ReplayWorker, read_records
+from xapp.lab.demo.replaying import Records, ReplayWorker, count_updated, read_records
 from xapp.lab.demo.summary import RunData, RunEvent, summarise, write_atomically, write_summary
 from xapp.lab.demo.supervisor import ProcessStartError, Supervisor
 
@@ -207,8 +207,7 @@ class _Run:
         """Whether the updated decoder was in use for enough pictures to be measured."""
         if not self.observer.xapp.counters["swaps"]:
             return False
-        records = self._records()
-        return sum(t.decoder_version > 1 and not t.failed for t in records.transmissions) >= _UPDATED_WANTED
+        return count_updated(self._records().transmissions) >= _UPDATED_WANTED
 
     def _quiet(self, display: Display) -> None:
         """Stop the traffic, read the last counters, stop the control loop."""
