@@ -82,9 +82,11 @@ COPY descriptors/routes.rt /etc/semcom/routes.rt
 # State: the update repository and, unless key_dir says otherwise, its signing keys.
 RUN install -d -o 10001 -g 10001 /var/lib/semcom
 VOLUME /var/lib/semcom
-# The platform sets neither of these two.
+# The platform sets neither of the first two. RMR_RTG_SVC: the routing manager connects to this port (rmrroute); the
+# wire transport opens none without it.
 ENV CONFIG_FILE=/opt/ric/config/config-file.json \
-    RMR_SEED_RT=/etc/semcom/routes.rt
+    RMR_SEED_RT=/etc/semcom/routes.rt \
+    RMR_RTG_SVC=4561
 USER 10001:10001
 WORKDIR /tmp
 # http (health, metrics, subscription notifications), RMR data, RMR routes

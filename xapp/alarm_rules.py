@@ -58,9 +58,11 @@ class AlarmRules:
         nodes = set()
         for meid, client in subscriptions.clients.items():
             nodes.add(meid)
-            phase, detail = client.state.phase, client.state.detail
-            self._hold(SUBSCRIPTION_FAILING, meid, phase in (Phase.IDLE, Phase.REQUESTED), detail)
-            self._hold(NO_INDICATIONS, meid, phase is Phase.STALLED, detail)
+            state = client.state
+            failing = state.phase in (Phase.IDLE, Phase.REQUESTED)
+            self._hold(SUBSCRIPTION_FAILING, meid, failing, state.detail)
+            # A silent node is subscribed to again and again meanwhile: that does not end the alarm.
+            self._hold(NO_INDICATIONS, meid, state.silent, state.detail)
         for meid in self._nodes - nodes:
             self._hold(SUBSCRIPTION_FAILING, meid, False)
             self._hold(NO_INDICATIONS, meid, False)

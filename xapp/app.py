@@ -27,7 +27,8 @@ from xapp.actuator import Actuator
 from xapp.alarm_rules import AlarmRules
 from xapp.delivery.repository import TufRepository
 from xapp.e2_nodes import SUBMGR, E2Nodes
-from xapp.http_api import QuietServer, bound_socket, create_http_app
+from xapp.http_api import create_http_app
+from xapp.http_server import QuietServer, bound_socket
 from xapp.ingest import IndicationIngest
 from xapp.persistence import Snapshot, StateKeeper
 from xapp.policy.catalog import DecoderCatalog
@@ -357,8 +358,10 @@ class XApp:
         self.settings = settings
         self.controller.stale_after_s = settings.stale_after_s
         logging.getLogger().setLevel(settings.log_level)
-        if self.nodes is not None and changed & {"meids", "report_period_ms"}:
+        if self.nodes is not None:
             self.nodes.configure(settings)
+        if self.radio is not None:
+            self.radio.configure(settings)
         self.status.events.add("reconfigured", f"settings in force: {', '.join(sorted(changed))}")
 
     def _sdl_changed(self, available: bool, detail: str) -> None:

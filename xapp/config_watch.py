@@ -37,14 +37,20 @@ MAX_FILE_BYTES: Final = 1 << 20
 LIVE: Final = frozenset(
     {
         "budget_prefix",
+        "cell_prbs",
+        "e2_nodes",
         "log_level",
         "meids",
+        "picture_pixels",
         "policy",
         "policy_parameters",
         "quality_target_db",
+        "radio_resources",
         "remove_after_s",
         "report_period_ms",
+        "slices",
         "stale_after_s",
+        "subcarrier_spacing_khz",
     }
 )
 """Settings that take effect without a restart; every other one (ports, URLs, folders, keys) needs one."""
@@ -91,6 +97,7 @@ class ConfigWatch:
             ValueError, which refuses the file.
         on_refused: called with the reason, once for each bad file.
         on_recovered: called when the file is good again after a bad one.
+        on_taken: called whenever the file's content was taken, its other sections may have changed.
         validate: further checks of the new settings (a policy's name and parameters); raises ValueError.
         environ, overrides: as of ``load_settings``, which win over the file as they did at the start.
         period_s: time between two looks.
@@ -109,6 +116,7 @@ class ConfigWatch:
         on_refused: Callable[[str], None],
         *,
         on_recovered: Callable[[], None] | None = None,
+        on_taken: Callable[[], None] | None = None,
         validate: Callable[[XAppSettings], None] | None = None,
         environ: Mapping[str, str] | None = None,
         overrides: Mapping[str, Any] | None = None,
@@ -123,6 +131,7 @@ class ConfigWatch:
         self._on_change = on_change
         self._on_refused = on_refused
         self._on_recovered = on_recovered
+        self._on_taken = on_taken
         self._validate = validate
         self._environ = environ
         self._overrides = overrides
@@ -229,6 +238,8 @@ class ConfigWatch:
         self._on_refused(reason)
 
     def _accept(self) -> None:
+        if self._on_taken is not None:
+            self._on_taken()
         if not self.refusal:
             return
         self.refusal = ""

@@ -2,7 +2,8 @@
 
 Nodes come from the settings (``meids``) and from the R-NIB. A configured node is subscribed to from the
 start, as the usual KPM function would be (:func:`configured_plan`), and for good; when the R-NIB knows what
-it offers, that decides. A node that only the R-NIB knows is subscribed to while it is there.
+it offers, that decides. A node that only the R-NIB knows is subscribed to while it is there. What neither
+says (FlexRIC's dialect, units, the carrier) comes from ``e2_nodes`` of the settings.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class E2Nodes:
         )
         self.rnib = RnibWatch(RnibReader(rnib), self.on_change) if rnib is not None else None
         for meid in settings.meids:
-            self._adopt(configured_plan(meid, period_ms=settings.report_period_ms))
+            self._adopt(self._configured(meid))
 
     def plan(self, meid: str) -> SubscriptionPlan | None:
         """What is asked of a node; None for a node that is not listened to."""
@@ -150,17 +151,18 @@ class E2Nodes:
             self.on_reconnected(node.name)
 
     def configure(self, settings: XAppSettings) -> None:
-        """Follow changed settings: ``meids`` and ``report_period_ms``."""
+        """Follow changed settings: ``meids``, ``e2_nodes``, the carrier, and ``report_period_ms``."""
         dropped = set(self._settings.meids) - set(settings.meids)
         self._settings = settings
         known = self.rnib.state.nodes if self.rnib is not None else {}
+        connected = {meid: node for meid, node in known.items() if node.connected}
         for meid in settings.meids:
-            self._adopt(configured_plan(meid, period_ms=settings.report_period_ms))
+            if meid not in connected:
+                self._adopt(self._configured(meid))
         for meid in dropped - known.keys():
             self._leave(meid)
-        for node in known.values():
-            if node.connected:
-                self._offered(node)
+        for node in connected.values():
+            self._offered(node)
 
     def phases(self) -> dict[str, str]:
         """Phase of the subscription by node."""
@@ -180,12 +182,35 @@ class E2Nodes:
         await self.subscriptions.close(delete=True, timeout_s=timeout_s)
         await self._http.aclose()
 
+    def _configured(self, meid: str) -> SubscriptionPlan:
+        settings = self._settings
+        options = settings.node_options(meid)
+        return configured_plan(
+            meid,
+            period_ms=settings.report_period_ms,
+            version=options.kpm_version,
+            carrier=settings.carrier(meid),
+            units=options.units,
+            ask_for=options.ask_for,
+        )
+
     def _offered(self, node: E2NodeInfo) -> None:
+        settings = self._settings
+        options = settings.node_options(node.name)
         plan = choose_measurements(
-            node.name, node.functions, period_ms=self._settings.report_period_ms, styles=USABLE_STYLES
+            node.name,
+            node.functions,
+            period_ms=settings.report_period_ms,
+            version=options.kpm_version,
+            carrier=settings.carrier(node.name),
+            units=options.units,
+            ask_for=options.ask_for,
+            styles=USABLE_STYLES,
         )
         if plan is not None:
             self._adopt(plan)
+        elif node.name in settings.meids:
+            self._adopt(self._configured(node.name))
         elif node.name not in self.plans:
             self._status.events.add(
                 "e2_node_unusable", f"{node.name}: offers no measurement of use", e2_node=node.name

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from xapp.http_server import BodyTooLargeError, read_body
 from xapp.state_view import build_state
 from xapp.symptom_data import (
     build_config_answer,
@@ -30,28 +27,6 @@ if TYPE_CHECKING:
     from xapp.app import XApp
 
 MAX_NOTIFICATION_BYTES: Final = 1 << 20
-
-
-class QuietServer(uvicorn.Server):
-    """uvicorn inside a larger program: signals belong to the program."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A listening-to-be TCP socket; the context manager closes it."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise OSError(error.errno, f"HTTP {host}:{port}: {error.strerror}") from error
-    return bound
 
 
 def create_http_app(xapp: XApp) -> Starlette:
@@ -74,20 +49,17 @@ def create_http_app(xapp: XApp) -> Starlette:
         )
 
     async def subscription_response(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_NOTIFICATION_BYTES:
-                return _json({"error": f"more than {MAX_NOTIFICATION_BYTES} bytes"}, 413)
         try:
-            content = msgspec.json.decode(bytes(body), type=dict)
+            content = msgspec.json.decode(await read_body(request, MAX_NOTIFICATION_BYTES), type=dict)
+        except BodyTooLargeError as error:
+            return _json({"error": str(error)}, 413)
         except msgspec.DecodeError as error:
             return _json({"error": f"a JSON object is needed: {error}"}, 400)
         ours = xapp.nodes is not None and xapp.nodes.on_notification(content)
         return _json({"accepted": ours})
 
     async def config(request: Request) -> Response:
-        return _json(build_config_answer(xapp.source.descriptor(), xapp.settings))
+        return _json(build_config_answer(xapp.platform.descriptor(), xapp.settings))
 
     async def symptom_data(request: Request) -> Response:
         try:

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 PERIOD_S: Final = 1.0
 _VALUES_PER_PIXEL: Final = 3
+_MOST_TARGETS: Final = 4096
 
 
 class RadioLoop:
@@ -52,22 +53,25 @@ class RadioLoop:
         *,
         clock: Callable[[], float],
     ) -> None:
-        self._settings = settings
         self._table = table
         self._functions = functions
         self._users = users
         self._clock = clock
-        self._by_group = {group: _slice_id(text) for group, text in settings.slices.items()}
         self._targets: dict[tuple[str, RanFunction], RcTarget | None] = {}
-        rules = QuotaRules(enabled=settings.radio_resources)
-        self.slices = SliceControl(control, rules, timeout_s=settings.rc_timeout_s, clock=clock)
+        self.slices = SliceControl(control, QuotaRules(), timeout_s=settings.rc_timeout_s, clock=clock)
+        self.configure(settings)
 
     async def run(self) -> None:
         """Ask from time to time until cancelled."""
         while True:
             await asyncio.sleep(PERIOD_S)
-            if self._settings.radio_resources:
-                self.step()
+            self.step()
+
+    def configure(self, settings: XAppSettings) -> None:
+        """Follow changed settings; switched off, the nodes get their defaults back."""
+        self._settings = settings
+        self._by_group = {group: _slice_id(text) for group, text in settings.slices.items()}
+        self.slices.set_rules(QuotaRules(enabled=settings.radio_resources))
 
     def step(self) -> int:
         """Look at every node once; requests begun."""
@@ -100,13 +104,16 @@ class RadioLoop:
                 index[position] = slices.index(found)
         values = _VALUES_PER_PIXEL * settings.picture_pixels
         symbols = table.prefix[rows] / RATE_DENOMINATOR * values * table.sending_rate[rows]
-        carried = cell_symbols_per_s(settings.cell_prbs, settings.subcarrier_spacing_khz)
+        carrier = settings.carrier(meid)
+        carried = carrier.downlink_share * cell_symbols_per_s(carrier.blocks, carrier.spacing_khz)
         return slice_needs(slices, index, symbols, carried)
 
     def _target(self, meid: str, function: RanFunction) -> RcTarget | None:
         """How to ask this RAN function of a node for quotas; None if it is not RC."""
         key = (meid, function)
         if key not in self._targets:
+            if len(self._targets) >= _MOST_TARGETS:  # of nodes that changed or are gone
+                self._targets.clear()
             self._targets[key] = None
             model = function.service_model
             if model is not None and model[0] == "RC":

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -20,23 +21,27 @@ import httpx
 
 from xapp.config_watch import ConfigWatch
 from xapp.policy.pools import ConfiguredPolicy, PolicyPools
-from xapp.ric.a1.handler import A1Handler
+from xapp.ric.a1.handler import HANDLER_ID, A1Handler
 from xapp.ric.a1.instances import InstanceStore
+from xapp.ric.a1.policy_type import POLICY_TYPE_ID
 from xapp.ric.a1.service import STORE_KEY, A1Service
 from xapp.ric.alarms import CONFIG_REFUSED, ActiveAlarmList, alarm_target
-from xapp.ric.registration import AppmgrRegistration, Standing, registration_from
+from xapp.ric.registration import AppmgrRegistration, Registration, Standing, registration_from
 from xapp.ric.rmr import messages
 from xapp.ric.rmr.frame import RmrMessage
 from xapp.ric.rmr.sender import RmrSender
 from xapp.ric.rmr.transport import RmrTransport
 from xapp.ric.sdl import Sdl, SdlKey
+from xapp.ric.subscription_set import MAX_NODES
 from xapp.settings import XAppSettings
 from xapp.status import Status
 
 _log = logging.getLogger(__name__)
 
 APPMGR: Final = "appmgr"
-XAPP_NAME: Final = "semcom-xapp"
+XAPP_NAME: Final = HANDLER_ID
+"""Where no descriptor names it."""
+
 _ALARM_FRAMES: Final = 64
 
 Work = tuple[str, Callable[[], Awaitable[None]]]
@@ -115,14 +120,17 @@ class RicPlatform:
         self._source = source
         self._http = httpx.AsyncClient(timeout=10.0, trust_env=False)
         self._alarm_way: RmrSender | None = None
-        self._alarm_way_up = False
-        self.alarms = ActiveAlarmList(XAPP_NAME, XAPP_NAME, self._send_alarm)
+        self._http_port = 0
+        self._descriptor = source.descriptor()
+        self._name = str(self.descriptor()["xapp_name"])
+        self.alarms = ActiveAlarmList(self._name, self._name, self._send_alarm)
         store = InstanceStore()
         handler = A1Handler(
             store,
             check=pools.check,
             on_change=lambda: pools.replace(store.all()),
             on_event=status.events.add,
+            handler_id=self._name,
         )
         self.a1 = A1Service(handler, SdlKey(sdl, STORE_KEY), self._query)
         self.config: ConfigWatch | None = None
@@ -133,31 +141,29 @@ class RicPlatform:
                 on_reconfigured,
                 self._config_refused,
                 on_recovered=self._config_recovered,
-                validate=_check_policy,
+                on_taken=self._config_taken,
+                validate=_check,
                 overrides=source.overrides,
             )
         self.registration: AppmgrRegistration | None = None
 
     def connect(self, transport: RmrTransport, http_port: int) -> None:
         """The ports are open: from now on there is something to register and a way to send."""
-        self._transport = transport
-        settings, descriptor = self._settings, self._source.descriptor()
-        if settings.appmgr_url:
-            address = httpx.URL(settings.notification_base)
-            port = address.port if settings.notification_url and address.port else http_port
+        self._transport, self._http_port = transport, http_port
+        if self._settings.appmgr_url:
             self._status.peers.expect(APPMGR)
             self.registration = AppmgrRegistration(
-                settings.appmgr_url,
-                registration_from(
-                    {**_least_descriptor(settings), **descriptor},
-                    environ=os.environ,
-                    http_endpoint=f"{address.host}:{port}",
-                    rmr_endpoint=f"{address.host.replace('http', 'rmr')}:{transport.port}",
-                ),
+                self._settings.appmgr_url,
+                self._our_registration(),
                 http=self._http,
                 ready=self._ready,
                 on_change=self._standing,
             )
+
+    def descriptor(self) -> dict[str, Any]:
+        """The descriptor as it was last readable, completed by what appmgr cannot do without."""
+        self._descriptor = self._source.descriptor() or self._descriptor
+        return {**_least_descriptor(self._settings), **self._descriptor}
 
     def work(self) -> list[Work]:
         """Long-running parts by name."""
@@ -203,23 +209,47 @@ class RicPlatform:
             port = int(text)
         elif not os.environ.get("KUBERNETES_SERVICE_HOST"):
             await asyncio.Event().wait()  # no platform, nobody to tell: the log has the alarms
-        self._alarm_way = await RmrSender.connect(host, port, source=XAPP_NAME, queue_frames=_ALARM_FRAMES)
-        await self.alarms.run()
+        if self._alarm_way is None:
+            self._alarm_way = await RmrSender.connect(
+                host, port, source=self._name, queue_frames=_ALARM_FRAMES
+            )
+        way = self._alarm_way
+        await self.alarms.run(connections=lambda: way.connects)
 
     def _send_alarm(self, mtype: int, payload: bytes) -> bool:
         way = self._alarm_way
-        up = way is not None and way.connected
-        if up and not self._alarm_way_up:
-            self.alarms.reconnected()
-        self._alarm_way_up = up
-        return up and way is not None and way.send(RmrMessage(mtype, payload))
+        return way is not None and way.connected and way.send(RmrMessage(mtype, payload))
 
     def _standing(self, standing: Standing, detail: str) -> None:
         if standing is Standing.REGISTERED:
             self._status.peers.up(APPMGR)
             self._status.events.add("registered", f"registered with appmgr: {detail}")
-        else:
+            # What the mediator sent while nothing was routed here is lost.
+            self.a1.query()
+        elif standing is Standing.UNKNOWN:
             self._status.peers.down(APPMGR, detail)
+
+    def _our_registration(self) -> Registration:
+        """What appmgr is told. Raises ValueError: the descriptor breaks a rule of it."""
+        assert self._transport is not None
+        settings = self._settings
+        address = httpx.URL(settings.notification_base)
+        port = address.port if settings.notification_url and address.port else self._http_port
+        return registration_from(
+            self.descriptor(),
+            environ=os.environ,
+            http_endpoint=f"{address.host}:{port}",
+            rmr_endpoint=f"{address.host.replace('http', 'rmr')}:{self._transport.port}",
+        )
+
+    def _config_taken(self) -> None:
+        """The file's other sections are appmgr's: messages, policy types, version."""
+        if self.registration is None:
+            return
+        try:
+            self.registration.update(self._our_registration())
+        except ValueError as error:
+            self._config_refused(f"appmgr is not told of the changed descriptor: {error}")
 
     def _config_refused(self, reason: str) -> None:
         self._status.events.add("config_refused", f"settings refused: {reason}")
@@ -235,21 +265,39 @@ def _least_descriptor(settings: XAppSettings) -> dict[str, Any]:
     """What appmgr needs, where the settings file is no whole descriptor."""
     return {
         "xapp_name": XAPP_NAME,
-        "version": "0.0.0",
+        "version": _version(),
         "messaging": {
             "ports": [
                 {
                     "name": "rmrdata",
                     "port": settings.rmr_port,
-                    "rxMessages": ["RIC_INDICATION", "A1_POLICY_REQ"],
-                    "txMessages": ["A1_POLICY_RESP", "A1_POLICY_QUERY"],
-                    "policies": [],
+                    "rxMessages": [
+                        "RIC_INDICATION",
+                        "RIC_CONTROL_ACK",
+                        "RIC_CONTROL_FAILURE",
+                        "A1_POLICY_REQ",
+                    ],
+                    "txMessages": ["RIC_CONTROL_REQ", "A1_POLICY_RESP", "A1_POLICY_QUERY"],
+                    "policies": [POLICY_TYPE_ID],
                 }
             ]
         },
     }
 
 
-def _check_policy(settings: XAppSettings) -> None:
-    """Raises UnknownPolicyError."""
+def _check(settings: XAppSettings) -> None:
+    """Whether a running xApp can follow these settings: whatever fails must do so before one is applied.
+
+    Raises:
+        ValueError: no such policy, parameter or log level, or too many E2 nodes.
+    """
     configured_policy(settings).make()
+    if len(set(settings.meids)) > MAX_NODES:
+        raise ValueError(f"meids: {len(settings.meids)} E2 nodes, at most {MAX_NODES} can be subscribed to")
+
+
+def _version() -> str:
+    try:
+        return version(XAPP_NAME)
+    except PackageNotFoundError:
+        return "0.0.0"

@@ -3,13 +3,65 @@ environment prefix ``SEMCOM_XAPP``, section ``controls`` of an OSC ``config-file
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from xapp.ric.kpm.versions import KpmVersion
+from xapp.ric.measurement_names import UNITS, Carrier, rank_of
+
 XAPP_ENV_PREFIX = "SEMCOM_XAPP"
+
+
+class CarrierOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The downlink carrier of an E2 node.
+
+    Attributes:
+        prbs: resource blocks, 1..275.
+        spacing_khz: subcarrier spacing.
+        downlink_share: of the time, above 0 to 1; below 1 for TDD.
+    """
+
+    prbs: int = 106
+    spacing_khz: Literal[15, 30, 60, 120] = 30
+    downlink_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting and its range."""
+        if not 1 <= self.prbs <= 275:
+            raise ValueError(f"prbs = {self.prbs}: 1..275 is needed")
+        if not 0 < self.downlink_share <= 1:
+            raise ValueError(f"downlink_share = {self.downlink_share}: above 0, at most 1, is needed")
+
+
+class E2NodeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the xApp cannot learn from an E2 node itself.
+
+    Attributes:
+        kpm_version: of its KPM, for subscriptions and indications; ``flexric`` for FlexRIC 2.0.0 builds.
+            None: the version that the OID proves, else 2.03; 3.00 for a node that the R-NIB does not know.
+        carrier: None: ``cell_prbs`` and ``subcarrier_spacing_khz``.
+        units: unit by measurement name, where it is not what
+            :data:`xapp.ric.measurement_names.KNOWN` says.
+        ask_for: measurements to ask for besides, whether the node offers them or not.
+    """
+
+    kpm_version: KpmVersion | None = None
+    carrier: CarrierOptions | None = None
+    units: dict[str, str] = {}
+    ask_for: list[str] = []
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting and what would be right."""
+        for name, unit in self.units.items():
+            if unit not in UNITS:
+                raise ValueError(f"units.{name} = {unit!r}: one of {', '.join(UNITS)} is needed")
+        for name in (*self.units, *self.ask_for):
+            if rank_of(name) is None:
+                raise ValueError(f"measurement {name!r}: nothing is known to be read from it")
 
 
 class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +75,7 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             found; empty: they are only counted.
         meids: E2 node ids to subscribe to in any case.
         discover: listen to the E2 nodes that the R-NIB lists as well.
+        e2_nodes: by E2 node id, what cannot be learned from the node: see :class:`E2NodeOptions`.
         report_period_ms: granularity of the KPM reports, 10..60000.
         rmr_transport: ``librmr``, ``wire`` (pure Python), or ``auto``: librmr where it is installed.
         appmgr_url: application manager, without ``/ric/v1``; empty: no registration.
@@ -31,8 +84,9 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         radio_resources: ask E2 nodes for slice-level PRB quotas (E2SM-RC style 2); off by default.
         slices: S-NSSAI by user group, ``<PLMN in hexadecimal>/<SST>[/<SD in hexadecimal>]``, e.g.
             ``00f110/1/000003``: whose demand the quotas are made of.
-        cell_prbs, subcarrier_spacing_khz, picture_pixels: the carrier, and the size of a picture: what a user
-            needs of the one for the other, for quotas.
+        cell_prbs, subcarrier_spacing_khz: the carrier of nodes that have none of their own in ``e2_nodes``:
+            for the throughput proxy of the SINR, block counts and quotas.
+        picture_pixels: size of a picture, for quotas.
         rc_requestor_id: RIC requestor id of control requests, 1..65535; distinct among the xApps of a RIC.
         rc_timeout_s: wait for the answer to a control request.
         notification_url: base URL of this xApp as the subscription manager sees it; empty: built from
@@ -64,6 +118,7 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     submgr_admin_url: str = ""
     meids: list[str] = msgspec.field(default_factory=lambda: ["gnb_001_001_00000001"])
     discover: bool = True
+    e2_nodes: dict[str, E2NodeOptions] = {}
     report_period_ms: int = 100
     rmr_transport: Literal["auto", "librmr", "wire"] = "auto"
     appmgr_url: str = ""
@@ -128,6 +183,8 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             parse_slice(text, f"slices.{group}")
         if self.alarm_manager and not _is_endpoint(self.alarm_manager):
             raise ValueError(f"alarm_manager = {self.alarm_manager!r}: host:port is needed")
+        if self.log_level not in logging.getLevelNamesMapping():
+            raise ValueError(f"log_level = {self.log_level!r}: DEBUG, INFO, WARNING, ERROR or CRITICAL")
         if self.remove_after_s < self.stale_after_s:
             raise ValueError(f"remove_after_s = {self.remove_after_s}: at least stale_after_s is needed")
 
@@ -141,6 +198,17 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         """Directory of the TUF signing keys."""
         return Path(self.key_dir) if self.key_dir else self.repository_path / "keys"
 
+    def node_options(self, meid: str) -> E2NodeOptions:
+        """Options of an E2 node."""
+        return self.e2_nodes.get(meid, _NO_OPTIONS)
+
+    def carrier(self, meid: str) -> Carrier:
+        """Downlink carrier of an E2 node."""
+        own = self.node_options(meid).carrier
+        if own is None:
+            return Carrier(self.cell_prbs, self.subcarrier_spacing_khz)
+        return Carrier(own.prbs, own.spacing_khz, own.downlink_share)
+
     @property
     def notification_base(self) -> str:
         """URL under which the subscription manager reaches this xApp, without a path."""
@@ -148,6 +216,9 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             return self.notification_url.rstrip("/")
         host = socket.gethostname() if self.http_host in ("", "0.0.0.0", "::") else self.http_host
         return f"http://{host}:{self.http_port}"
+
+
+_NO_OPTIONS = E2NodeOptions()
 
 
 def parse_slice(text: str, name: str = "slice") -> tuple[bytes, int, int | None]:

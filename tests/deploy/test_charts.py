@@ -13,7 +13,6 @@ import yaml
 from codec_runtime.contract.settings import load_settings
 from codec_runtime.serving.settings import ENV_PREFIX, RuntimeSettings, check_exposure, uses_mtls
 from xapp.ric.alarms import alarm_target
-from xapp.ric.registration import appmgr_url
 from xapp.settings import XAPP_ENV_PREFIX, XAppSettings
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
@@ -247,14 +246,25 @@ def test_xapp_is_scraped_on_its_http_port() -> None:
 
 
 def test_xapp_is_told_where_the_platforms_managers_are() -> None:
-    environment = {e["name"]: e.get("value") for e in container_of(render("semcom-xapp", {}))["env"]}
-    assert appmgr_url(environment) == "http://service-ricplt-appmgr-http.ricplt:8080"
+    documents = render("semcom-xapp", {})
+    environment = {e["name"]: e.get("value") for e in container_of(documents)["env"]}
+    for name in ("submgr_url", "submgr_admin_url", "appmgr_url"):
+        assert descriptor_of(documents)["controls"][name] == DESCRIPTOR["controls"][name]
     assert environment["APP_NAMESPACE"] == "ricxapp"
     assert alarm_target(environment) == ("service-ricplt-alarmmanager-rmr.ricplt", 4560)
     changed = {"platform": {"namespace": "ric"}, "alarmManager": {"host": "alarms.ric", "port": 4599}}
-    environment = {e["name"]: e.get("value") for e in container_of(render("semcom-xapp", changed))["env"]}
-    assert appmgr_url(environment) == "http://service-ric-appmgr-http.ric:8080"
+    documents = render("semcom-xapp", changed)
+    environment = {e["name"]: e.get("value") for e in container_of(documents)["env"]}
     assert alarm_target(environment) == ("alarms.ric", 4599)
+    controls = descriptor_of(documents)["controls"]
+    assert controls["appmgr_url"] == "http://service-ric-appmgr-http.ric:8080"
+    assert controls["submgr_url"] == "http://service-ric-submgr-http.ric:8088"
+    assert controls["submgr_admin_url"] == "http://service-ric-submgr-http.ric:8080"
+    (config,) = of_kind(documents, "ConfigMap")
+    assert "service-ric-a1mediator-rmr.ric:4562" in config["data"]["routes.rt"]
+    assert "ricplt" not in config["data"]["routes.rt"]
+    mine = render("semcom-xapp", {**changed, "controls": {"appmgr_url": "http://appmgr.ricplt:1"}})
+    assert descriptor_of(mine)["controls"]["appmgr_url"] == "http://appmgr.ricplt:1"
 
 
 @pytest.mark.parametrize("restart", [True, False])

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from codec_runtime.serving.settings import ENV_PREFIX, RuntimeSettings
+from xapp.ric.rmr.route_source import RoutingSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -104,6 +105,16 @@ def test_xapp_environment_names_what_the_platform_does_not_set() -> None:
     # The platform mounts over /opt/ric/config, so the seed routes must lie elsewhere.
     assert "RMR_SEED_RT=/etc/semcom/routes.rt" in environment
     assert "descriptors/routes.rt /etc/semcom/routes.rt" in arguments("xapp", "COPY")
+
+
+def test_xapp_opens_the_port_on_which_the_routing_manager_calls() -> None:
+    environment = dict(re.findall(r"(RMR_[A-Z_]+)=(\S+)", arguments("xapp", "ENV")))
+    descriptor = msgspec.json.decode((ROOT / "descriptors" / "config-file.json").read_bytes())
+    (port,) = [port["port"] for port in descriptor["messaging"]["ports"] if port["name"] == "rmrroute"]
+    assert RoutingSettings.from_environment(environment).control_port == port
+    assert str(port) in arguments("xapp", "EXPOSE").split()
+    # Without the variable the transport listens for nobody: it is the image's to set.
+    assert RoutingSettings.from_environment({}).control_port is None
 
 
 def test_runtime_environment_names_settings_that_exist() -> None:

@@ -49,6 +49,9 @@ def test_every_live_setting_is_told() -> None:
         "policy": "Policy", "policy_parameters": "parameters", "quality_target_db": "quality target",
         "budget_prefix": "budget", "meids": "E2 nodes", "report_period_ms": "report period",
         "stale_after_s": "two age limits", "remove_after_s": "two age limits", "log_level": "log level",
+        "e2_nodes": "what is set for single nodes", "cell_prbs": "carrier",
+        "subcarrier_spacing_khz": "carrier",
+        "picture_pixels": "picture size", "radio_resources": "slice quotas", "slices": "slice quotas",
     }  # fmt: skip
     assert set(words) == LIVE
     assert all(word in " ".join(sentence.split()) for word in words.values())

@@ -7,6 +7,9 @@ from ipaddress import ip_address
 
 ETHERNET = 1
 RAW_SCTP = 248
+USER_8 = 155
+"""What srsRAN up to 24.10 writes: bare E2AP."""
+EXPORTED = 252
 
 
 def sctp(
@@ -18,6 +21,11 @@ def sctp(
         packet += struct.pack(">BBHIHHI", 0, flags, 16 + len(data), number, 0, 0, protocol) + data
         packet += bytes(-len(data) % 4)
     return packet
+
+
+def exported(message: bytes, dissector: bytes = b"e2ap") -> bytes:
+    """Exported PDU of Wireshark, as srsRAN writes it: dissector name, end of the tags, message."""
+    return struct.pack(">HH", 12, len(dissector)) + dissector + bytes(4) + message
 
 
 def tcp(sequence: int, data: bytes, ports: tuple[int, int] = (40000, 4560)) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,13 +24,6 @@ def skip_without_librmr() -> None:
         choose_transport("librmr")
     except TransportUnavailableError as error:
         pytest.skip(str(error))
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for a condition that another task makes true."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition is the product's state, it has no event
-            await asyncio.sleep(0.005)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from waiting import until
 
 from xapp.lab.e2_node import MEASUREMENTS, Reporting
 from xapp.lab.misbehaviour import Misbehaviour
@@ -30,13 +31,6 @@ MEID = "gnb_001_001_00000001"
 SUBSCRIPTIONS_URL = "http://submgr/ric/v1/subscriptions"
 TWO_DETAILS = {"more": (SubscriptionDetail(b"\x01", (ReportAction(2, b"\x02"),)),)}
 OTHER_ACTION = ReportAction(1, encode_action_definition(MEASUREMENTS[:2], 100))
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 8.0) -> None:
-    """Wait for a condition that another task makes true."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition is the product's state, it has no event
-            await asyncio.sleep(0.002)
 
 
 def request(**changes: Any) -> SubscriptionRequest:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from waiting import until
 
 from xapp.ric.a1.handler import A1Handler
 from xapp.ric.a1.instances import InstanceStore, SnapshotError
@@ -101,12 +102,6 @@ def kept(*instances: tuple[str, str]) -> bytes:
 
 def ids(service: A1Service) -> list[str]:
     return [instance.instance_id for instance in service.handler.store.all()]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  (any condition, not one that an event tells)
-            await asyncio.sleep(0.001)
 
 
 def running(service: A1Service, scenario: Callable[[], object]) -> None:

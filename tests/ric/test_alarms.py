@@ -181,6 +181,24 @@ def test_active_alarms_are_told_again_after_a_reconnect_without_waiting() -> Non
     assert bench.manager.problems() == [(84003, "")]
 
 
+def test_a_connection_lost_and_made_anew_between_two_looks_is_noticed() -> None:
+    async def scenario() -> None:
+        bench, connections = Bench(), 1
+        bench.alarms.raise_alarm(NO_INDICATIONS, "gnb")
+        task = asyncio.create_task(bench.alarms.run(0.001, lambda: connections))
+        async with asyncio.timeout(10):
+            while not bench.manager.active:  # noqa: ASYNC110 - the other side has no event
+                await asyncio.sleep(0.001)
+            bench.manager.active.clear()
+            connections = 2
+            while not bench.manager.active:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        task.cancel()
+        assert len(bench.manager.messages) == 2
+
+    asyncio.run(scenario())
+
+
 def test_a_manager_that_forgot_silently_learns_the_active_alarms_in_time() -> None:
     bench = Bench(refresh_s=300.0)
     bench.alarms.raise_alarm(CONFIG_REFUSED)

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from e2_captures import RAW_SCTP, ethernet, ip, pcap, pcapng, sctp, tcp
+from e2_captures import EXPORTED, RAW_SCTP, USER_8, ethernet, exported, ip, pcap, pcapng, sctp, tcp
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from xapp.ric.aper import E2DecodeError
 from xapp.ric.e2ap import RicIndication, encode_ric_indication
-from xapp.ric.inspect import E2AP_PDU, Embedded, InputError, inspect_message, pdu_name, read_messages, to_json
+from xapp.ric.inspect import (
+    E2AP_PDU,
+    Embedded,
+    InputError,
+    Message,
+    inspect_message,
+    pdu_name,
+    read_messages,
+    to_json,
+)
 from xapp.ric.inspect.render import plmn_text, render
+from xapp.ric.inspect.sources import read_argument
 from xapp.ric.kpm import MeasurementList, encode_indication_header, encode_indication_message
 from xapp.ric.kpm.function import KpmRanFunction, encode_ran_function
 from xapp.ric.kpm.schema import INDICATION_HEADER, INDICATION_MESSAGE, RAN_FUNCTION, encode_kpm_pdu
@@ -41,6 +53,13 @@ ROWS = [
     {"ue": "ue-6", "measurement": "SINR", "label": "", "value": None},
     {"ue": "ue-6", "measurement": "DRB.UEThpDl", "label": "", "value": 0},
 ]
+
+
+def printed(message: Message) -> str:
+    """As the terminal shows it."""
+    shown = io.StringIO()
+    Console(file=shown, width=160).print(render(message))
+    return shown.getvalue()
 
 
 @pytest.mark.skipif(not CAPTURED, reason=f"no captures at {SAMPLES}")
@@ -96,7 +115,7 @@ def test_messages_of_every_version_are_read_when_the_version_is_said(vector: dic
         return
     message = inspect_message(octets, version=vector["version"], pdu=vector["pdu"])
     assert to_json(message.tree) == vector["value"]
-    assert render(message) is not None
+    assert printed(message).startswith(message.pdu)
 
 
 def test_flexrics_dialect_is_never_guessed_but_hinted_at() -> None:
@@ -212,6 +231,32 @@ def test_a_capture_of_bare_sctp_is_read() -> None:
     assert [source.octets for source in read_messages(content)] == [INDICATION]
 
 
+@pytest.mark.parametrize(
+    ("frames", "link"),
+    [
+        ([INDICATION, b"\x7f other"], USER_8),
+        ([exported(INDICATION), exported(INDICATION, b"e2ap\0\0\0\0"), exported(b"\0\1", b"udp")], EXPORTED),
+    ],
+)
+def test_srsrans_own_captures_are_read(frames: list[bytes], link: int) -> None:
+    sources = list(read_messages(pcap(frames, link=link)))
+    assert sources
+    assert {source.octets for source in sources} == {INDICATION}
+    assert sources[0].where == "packet 1"
+
+
+def test_exported_pdus_that_end_early_are_left_out() -> None:
+    whole = exported(INDICATION)
+    frames = [whole[:size] for size in range(13)]
+    with pytest.raises(InputError, match="without E2AP"):
+        list(read_messages(pcap(frames, link=EXPORTED)))
+
+
+def test_an_empty_argument_is_no_folder() -> None:
+    with pytest.raises(InputError, match="nothing to read"):
+        list(read_messages(read_argument(" ")))
+
+
 def test_rmr_frames_are_found_whatever_the_segments() -> None:
     frames = b"".join(
         encode_frame(RmrMessage(mtype=12050, payload=payload, sub_id=7, meid="gnb_1"))
@@ -259,6 +304,10 @@ def test_mutated_e2ap_raises_only_decode_errors(changes: list[tuple[int, int]]) 
     with contextlib.suppress(E2DecodeError):
         to_json(inspect_message(bytes(octets)).tree)
     assert inspect_message(INDICATION).rows == ROWS  # an error leaves nothing behind
+
+
+def test_a_time_is_readable_also_where_the_header_has_nothing_else() -> None:
+    assert "2023-11-14 22:13:20.000000 UTC" in printed(inspect_message(encode_indication_header(1.7e9)))
 
 
 def test_names_of_pdus_may_be_short() -> None:

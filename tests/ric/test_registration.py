@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from waiting import until
 
 from xapp.lab.appmgr import LabAppmgr, Misbehaviour
 from xapp.ric.registration import (
@@ -23,7 +24,6 @@ from xapp.ric.registration import (
     AppmgrRegistration,
     Registration,
     Standing,
-    appmgr_url,
     listing_matches,
     registration_from,
     service_endpoint,
@@ -71,13 +71,6 @@ class Bench:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for a condition that another task makes true."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - the condition is the product's state, it has no event
-            await asyncio.sleep(0.005)
 
 
 def bench_test(scenario: Callable[[Bench], Any], **options: Any) -> None:
@@ -307,10 +300,6 @@ def test_endpoints_come_from_the_service_links_of_the_pod() -> None:
 def test_a_service_link_that_is_no_url_is_not_used(value: str) -> None:
     assert service_endpoint({"SERVICE_RICXAPP_A_HTTP_PORT": value}, "a", "HTTP") is None
 
-
-def test_appmgr_is_found_in_the_platforms_namespace() -> None:
-    assert appmgr_url({}) == "http://service-ricplt-appmgr-http.ricplt:8080"
-    assert appmgr_url({"PLT_NAMESPACE": "ric"}) == "http://service-ric-appmgr-http.ric:8080"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from rmr_support import HOST, Bench, bare_peer, skip_without_librmr, until
+from rmr_support import HOST, Bench, bare_peer, skip_without_librmr
+from waiting import until
 
 from xapp.ric.rmr import messages
 from xapp.ric.rmr.frame import RmrFrameError, RmrMessage, encode_frame

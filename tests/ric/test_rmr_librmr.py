@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rmr_support import HOST, Bench, bare_peer, skip_without_librmr, until
+from rmr_support import HOST, Bench, bare_peer, skip_without_librmr
+from waiting import until
 
 from xapp.ric.rmr.choose import choose_transport
 from xapp.ric.rmr.frame import RmrMessage, encode_frame

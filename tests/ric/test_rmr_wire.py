@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rmr_support import HOST, bare_peer, until
+from rmr_support import HOST, bare_peer
+from waiting import until
 
 from xapp.ric.rmr import choose, messages
 from xapp.ric.rmr.choose import TransportUnavailableError, choose_transport

@@ -13,8 +13,8 @@ from subscription_bench import (
     MemoryStore,
     RecordingNode,
     request,
-    until,
 )
+from waiting import until
 
 from xapp.lab.misbehaviour import Misbehaviour
 from xapp.ric.kpm import encode_event_trigger

@@ -13,8 +13,8 @@ from subscription_bench import (
     MemoryStore,
     RecordingNode,
     request,
-    until,
 )
+from waiting import until
 
 from xapp.lab.e2_node import MEASUREMENTS, E2Node, UserMeasurement
 from xapp.lab.misbehaviour import Misbehaviour
@@ -177,6 +177,38 @@ def test_many_restarts_leave_exactly_one_subscription(keeps: bool) -> None:
             await until(lambda: len(bench.manager.rest) == 1)
             assert list(bench.manager.rest) == [client.state.subscription_id]
             assert list(bench.manager.e2) == [client.state.e2_instance_id] == list(node.running)
+
+    asyncio.run(scenario())
+
+
+def test_store_that_keeps_failing_is_told_once_and_tried_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench, store = Bench(RecordingNode()), MemoryStore(failing=True)
+        async with bench.running(store) as client:
+            await bench.active(client)
+            failures = client.counters.store_failures
+            client._wakeup.set()
+            await until(lambda: client.counters.store_failures > failures)
+            warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+            assert sum("not stored" in message for message in warnings) == 1
+            store.failing = False
+            client._wakeup.set()
+            await until(lambda: store.value is not None)
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_that_repeats_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        bench = Bench(RecordingNode(), Misbehaviour(refused_posts=3))
+        async with bench.running() as client:
+            for refusals in (1, 2, 3):
+                await until(lambda wanted=refusals: client.counters.refusals >= wanted)
+                bench.advance(client, 60.0)
+            await bench.active(client)
+        assert client.counters.refusals == 3
+        told = [r for r in caplog.records if r.levelname == "WARNING" and "failed: " in r.message]
+        assert len(told) == 1
 
     asyncio.run(scenario())
 

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
-from subscription_bench import Bench, MemoryStore, RecordingNode, request, until
+from subscription_bench import Bench, MemoryStore, RecordingNode, request
+from waiting import until
 
 from xapp.lab.faulty_link import FaultyLink, LinkFault
 from xapp.lab.misbehaviour import Misbehaviour

@@ -16,8 +16,8 @@ from subscription_bench import (
     MemoryStore,
     RecordingNode,
     request,
-    until,
 )
+from waiting import until
 
 from xapp.lab.e2_node import MEASUREMENTS
 from xapp.lab.misbehaviour import Misbehaviour

@@ -209,13 +209,15 @@ def test_stalled_subscription_is_deleted_and_requested_anew() -> None:
     assert (state.e2_instance_id, state.reason) == (None, Reason.STALL)
     assert not state.indication(7, 2.1)
     assert (state.was_ours(7), state.was_ours(8)) == (True, False)
+    assert state.silent, "until an indication comes, whatever is confirmed"
 
 
 def test_indications_that_come_back_end_the_stall() -> None:
     state = active()
     state.step(1.0)
+    assert state.silent
     assert state.indication(7, 1.5)
-    assert state.phase is Phase.ACTIVE
+    assert (state.phase, state.silent) == (Phase.ACTIVE, False)
     assert state.step(2.0) is Step.WAIT
 
 

@@ -25,7 +25,7 @@ class Scene:
         self.status.peers.up(RUNTIME)
         self.alarms = ActiveAlarmList("x", "x", lambda mtype, payload: True)
         self.rules = AlarmRules(self.alarms, self.status, UserTable(), lambda: self.now)
-        state = SimpleNamespace(phase=Phase.ACTIVE, detail="")
+        state = SimpleNamespace(phase=Phase.ACTIVE, detail="", silent=False)
         self.subscriptions: Any = SimpleNamespace(clients={"gnb": SimpleNamespace(state=state)})
         self.registration: Any = SimpleNamespace(standing=Standing.REGISTERED)
 
@@ -35,7 +35,8 @@ class Scene:
         return [(alarm["text"], alarm["identifying_info"]) for alarm in self.alarms.active()]
 
     def phase(self, phase: Phase) -> None:
-        self.subscriptions.clients["gnb"].state.phase = phase
+        state = self.subscriptions.clients["gnb"].state
+        state.phase, state.silent = phase, phase is Phase.STALLED
 
 
 def test_nothing_is_alarmed_when_everything_is_well() -> None:
@@ -93,6 +94,18 @@ def test_alarms_of_a_node_end_with_it() -> None:
     assert scene.look(PATIENCE_S) == [("NO INDICATIONS FROM E2 NODE", "gnb")]
     scene.subscriptions.clients.clear()
     assert scene.look(1.0) == []
+
+
+def test_a_silent_node_stays_an_alarm_while_it_is_subscribed_to_anew() -> None:
+    scene = Scene()
+    scene.phase(Phase.STALLED)
+    scene.look()
+    for phase in (Phase.STALLED, Phase.IDLE, Phase.REQUESTED, Phase.ACTIVE):
+        scene.subscriptions.clients["gnb"].state.phase = phase
+        scene.look(PATIENCE_S / 2)
+    assert scene.look() == [("NO INDICATIONS FROM E2 NODE", "gnb")]
+    scene.phase(Phase.ACTIVE)
+    assert scene.look() == []
 
 
 def test_a_refused_update_is_alarmed_at_once_and_until_the_next_swap() -> None:

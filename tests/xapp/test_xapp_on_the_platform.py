@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import json
 import zipfile
@@ -17,11 +18,14 @@ from xapp_simulated_site import eventually, served
 
 from xapp.app import XApp
 from xapp.lab.a1_mediator import A1Mediator
+from xapp.lab.alarm_manager import LabAlarmManager
 from xapp.lab.appmgr import LabAppmgr
 from xapp.lab.platform import lab_function
 from xapp.lab.rc_node import RcNode
 from xapp.lab.rnib import LabRnib
+from xapp.policy.radio_resources import QuotaRules
 from xapp.ric.a1.policy_type import POLICY_TYPE_ID
+from xapp.ric.alarms import NO_INDICATIONS, alarm_definitions
 from xapp.ric.rc import RC_OID, SliceId, encode_function
 from xapp.ric.rmr import messages
 from xapp.ric.rmr.frame import RmrMessage
@@ -150,6 +154,89 @@ def test_the_xapp_registers_with_its_descriptor_and_deregisters_when_it_stops(tm
     asyncio.run(main())
 
 
+def test_a_swap_that_changes_the_messages_is_registered_anew(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "config-file.json"
+
+    async def main() -> None:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            appmgr = LabAppmgr(http)
+            async with (
+                served(appmgr.create_app()) as url,
+                laboratory(tmp_path, source=ConfigSource(path), appmgr_url=url) as (xapp, *_),
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{xapp.http_port}") as own,
+            ):
+                changed = copy.deepcopy(DESCRIPTOR)
+                changed["controls"] = msgspec.to_builtins(xapp.settings)
+                changed["messaging"]["ports"][1]["policies"] = [4711]
+                path.parent.mkdir()
+                path.write_text(json.dumps(changed))
+
+                async def registered() -> list[int]:
+                    apps = (await http.get(f"{url}/ric/v1/xapps")).json()
+                    return apps[0]["instances"][0]["policies"] if apps else []
+
+                async with asyncio.timeout(20):
+                    while await registered() != [4711]:  # noqa: ASYNC110 - appmgr's state
+                        await asyncio.sleep(0.02)
+                # A file that cannot be read takes nothing away from what appmgr would fetch.
+                path.write_text("{")
+                await eventually(lambda: "config_refused" in event_kinds(xapp))
+                (entry,) = (await own.get("/ric/v1/config")).json()
+                assert json.loads(entry["config"])["messaging"] == changed["messaging"]
+
+    asyncio.run(main())
+
+
+def test_the_configuration_names_messages_and_policy_type_without_a_descriptor(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            laboratory(tmp_path) as (xapp, *_),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{xapp.http_port}") as own,
+        ):
+            (entry,) = (await own.get("/ric/v1/config")).json()
+            (port,) = json.loads(entry["config"])["messaging"]["ports"]
+            (expected,) = [p for p in DESCRIPTOR["messaging"]["ports"] if p["name"] == "rmrdata"]
+            for kind in ("rxMessages", "txMessages", "policies"):
+                assert port[kind] == expected[kind]
+
+    asyncio.run(main())
+
+
+def test_settings_that_cannot_be_followed_change_nothing_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "config-file.json"
+
+    async def main() -> None:
+        async with laboratory(tmp_path, source=ConfigSource(path)) as (xapp, *_):
+            before = xapp.settings
+            for bad in ({"log_level": "LOUD"}, {"meids": [f"gnb_{i}" for i in range(2000)]}):
+                refused = event_kinds(xapp).count("config_refused")
+                write_descriptor(path, {**msgspec.to_builtins(before), "budget_prefix": 2.0, **bad})
+                await eventually(lambda seen=refused: event_kinds(xapp).count("config_refused") > seen)
+                assert xapp.settings == before
+                assert xapp.pools._configured.parameters["budget_prefix"] == before.budget_prefix
+
+    asyncio.run(main())
+
+
+def test_an_alarm_reaches_the_alarm_manager_and_again_after_its_restart(tmp_path: Path) -> None:
+    async def main() -> None:
+        manager = await LabAlarmManager.start()
+        manager.define(json.dumps(alarm_definitions()).encode())
+        try:
+            async with laboratory(tmp_path, alarm_manager=f"127.0.0.1:{manager.port}") as (xapp, *_):
+                alarms = xapp.platform.alarms
+                alarms.raise_alarm(NO_INDICATIONS, "gnb", "for a test")
+                await eventually(lambda: len(manager.active) == 1)
+                await manager.restart(keep_definitions=True)
+                await eventually(lambda: len(manager.active) == 1)
+                alarms.clear_alarm(NO_INDICATIONS, "gnb")
+                await eventually(lambda: not manager.active)
+        finally:
+            await manager.close()
+
+    asyncio.run(main())
+
+
 def test_live_settings_follow_the_config_map_and_a_bad_one_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config" / "config-file.json"
 
@@ -230,7 +317,12 @@ def test_quotas_are_asked_of_a_node_that_offers_them(tmp_path: Path, monkeypatch
             LabRnib(wrapper=MemorySdl()).save(MEID, functions)
             await eventually(lambda: len(site.in_force) == 8)
             xapp.table.sending_rate[:] = 40.0  # pictures a second
-            await eventually(lambda: SliceId(bytes.fromhex("00f110"), 1, 3) in rc.quotas)
+            drones = SliceId(bytes.fromhex("00f110"), 1, 3)
+            await eventually(lambda: drones in rc.quotas and rc.quotas[drones].minimum > 0)
+            assert xapp.radio is not None
+            xapp.radio.slices.resources(MEID).rules = QuotaRules(enabled=True, interval_s=0.01)
+            xapp.radio.configure(msgspec.structs.replace(xapp.settings, radio_resources=False))
+            await eventually(lambda: rc.quotas[drones].minimum == 0, timeout_s=15)
         await node_port.close()
 
     asyncio.run(main())

@@ -32,6 +32,7 @@ from codec_runtime.contract.updates import (
     SiteStatus,
     TrainingJob,
 )
+from xapp.http_server import QuietServer
 
 ENCODER_WEIGHTS = b"encoder weights"
 ENCODER_SHA256 = hashlib.sha256(ENCODER_WEIGHTS).hexdigest()
@@ -287,19 +288,13 @@ def _packed(value: Any, status: int = 200) -> Response:
     return Response(msgspec.msgpack.encode(value), status, media_type=paths.MESSAGEPACK)
 
 
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def served(app: Starlette) -> AsyncIterator[str]:
     """Serve on a free loopback port; yields the base URL."""
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-    server = _Server(config)
+    server = QuietServer(config)
     task = asyncio.create_task(server.serve(sockets=[bound]))
     try:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -35,9 +35,10 @@ def e2_decode(
     r"""Print any E2AP, E2SM-KPM or E2SM-RC message as a tree.
 
     Takes hex (spaces, colons, 0x, \x, newlines, hex dumps), base64, a binary
-    file, a file of one hex message a line, and pcap or pcapng with E2AP over
-    SCTP or in RMR frames. Octet strings inside E2AP are decoded too; of an
-    indication, the values follow as a table.
+    file, a file of one hex or base64 message a line, and pcap or pcapng with
+    E2AP over SCTP or in RMR frames, or as srsRAN writes it (e2ap_enable).
+    Octet strings inside E2AP are decoded too; of an indication, the values
+    follow as a table.
 
     Exit code 1 if a message could not be decoded; the others are printed.
 

@@ -102,7 +102,8 @@ def lab(
     trace: Annotated[str | None, typer.Option(help="Drive-test CSV for the channel.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for the records.")] = None,
 ) -> None:
-    """Run the emulated RAN alone: E2 node, subscription manager and users that send photographs.
+    """Run the emulated RAN alone: an E2 node and users that send photographs, and what a RIC has around them:
+    R-NIB entry, subscription manager, appmgr, A1 mediator and alarm manager.
 
     Settings: defaults < --config FILE < environment SEMCOM_LAB_<SETTING> < flags.
     """

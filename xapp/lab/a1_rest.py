@@ -15,9 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from xapp.http_server import read_body
 from xapp.lab.a1_mediator import A1Mediator
 
 TYPES_PATH: Final = "/A1-P/v2/policytypes"
+
+_MAX_BODY_BYTES: Final = 1 << 20
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _Answer = Callable[[A1Mediator, dict[str, Any], Any], Response]
@@ -50,9 +53,9 @@ def _endpoint(mediator: A1Mediator, answer: _Answer) -> _Endpoint:
             mediator.misbehaviour.unavailable -= 1
             return JSONResponse({"error": "unavailable"}, 503)
         try:
-            body = json.loads(await request.body()) if request.method == "PUT" else None
+            body = json.loads(await read_body(request, _MAX_BODY_BYTES)) if request.method == "PUT" else None
         except ValueError as error:
-            return JSONResponse({"error": f"the body is no JSON: {error}"}, 400)
+            return JSONResponse({"error": f"the body cannot be read: {error}"}, 400)
         try:
             return answer(mediator, request.path_params, body)
         except LookupError:

@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ import torch
 import uvicorn
 from prometheus_client import start_http_server
 
+from xapp.http_server import QuietServer
 from xapp.lab.cell import Cell
 from xapp.lab.e2_node import E2Node
 from xapp.lab.metrics import LabMetrics
 from xapp.lab.observation import lab_state, timeline_sample
 from xapp.lab.peers import Peer
 from xapp.lab.pictures import PictureLibrary, load_library
-from xapp.lab.platform import LabPlatform
+from xapp.lab.platform import LabPlatform, PolicyTypeError
 from xapp.lab.records import STATE_FILE, TIMELINE_FILE, JsonLines, write_state
 from xapp.lab.settings import LabSettings
 from xapp.lab.trace import TraceError
@@ -42,14 +43,6 @@ DRAIN_S = 8.0
 _TIMELINE_PERIOD_S = 0.5
 _STATE_PERIOD_S = 1.0
 _PEER_SILENCE_S = 1.0
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to the lab, which has more to finish than its HTTP server."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 class Lab:
@@ -94,20 +87,26 @@ class Lab:
         """Run until :meth:`stop` or until the duration of the settings is over.
 
         Raises:
-            OSError: the address of the subscription manager is taken.
+            OSError: an address is taken, or the policy type cannot be read.
+            PolicyTypeError: it is none.
         """
         settings = self.settings
         platform = LabPlatform(settings, self.node)
+        try:
+            app = await platform.create_app()
+            # Not uvicorn's own: that ends the process when the address is taken.
+            listener = socket.create_server((settings.submgr_host, settings.submgr_port), backlog=128)
+        except (OSError, PolicyTypeError):
+            await platform.close()
+            raise
         config = uvicorn.Config(
-            await platform.create_app(),
+            app,
             log_config=None,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=2,
         )
-        server = _Server(config)
-        # Not uvicorn's own: that ends the process when the address is taken.
-        listener = socket.create_server((settings.submgr_host, settings.submgr_port), backlog=128)
+        server = QuietServer(config)
         self.started = time.monotonic()
         limits = httpx.Limits(max_connections=settings.max_in_flight + 2)
         async with httpx.AsyncClient(
@@ -240,7 +239,7 @@ def run_lab(settings: LabSettings) -> int:
         lab = Lab(settings)
         start_http_server(settings.metrics_port, settings.metrics_host, registry=lab.metrics.registry)
         asyncio.run(_run_with_signals(lab))
-    except (TraceError, FileNotFoundError, OSError) as error:
+    except (TraceError, PolicyTypeError, OSError) as error:
         logger.error("lab cannot start", extra={"error": str(error)})
         return 2
     return int(lab.broken)

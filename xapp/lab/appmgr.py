@@ -22,6 +22,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from xapp.http_server import read_body
+
 MAX_REQUEST_BYTES: Final = 1 << 20
 MAX_XAPPS: Final = 1000
 
@@ -144,7 +146,7 @@ class LabAppmgr:
         if self._misbehaviour in (Misbehaviour.UNAVAILABLE, Misbehaviour.REFUSE):
             return await self._answer(request, Response(status_code=400))
         try:
-            body = msgspec.json.decode(await _bounded(request), type=_RegisterRequest)
+            body = msgspec.json.decode(await read_body(request, MAX_REQUEST_BYTES), type=_RegisterRequest)
         except ValueError as error:
             return await self._answer(request, JSONResponse({"code": 422, "message": str(error)}, 422))
         if len(self._xapps) >= MAX_XAPPS or not await self._take(body):
@@ -159,7 +161,7 @@ class LabAppmgr:
         if self._misbehaviour in (Misbehaviour.UNAVAILABLE, Misbehaviour.REFUSE):
             return await self._answer(request, Response(status_code=400))
         try:
-            body = msgspec.json.decode(await _bounded(request), type=_DeregisterRequest)
+            body = msgspec.json.decode(await read_body(request, MAX_REQUEST_BYTES), type=_DeregisterRequest)
         except ValueError as error:
             return await self._answer(request, JSONResponse({"code": 422, "message": str(error)}, 422))
         key = (body.appName, body.appInstanceName)
@@ -223,17 +225,3 @@ class LabAppmgr:
 async def _broken_off() -> AsyncIterator[bytes]:
     yield b'[{"name": "'
     raise ConnectionAbortedError("the emulated appmgr drops the connection")
-
-
-async def _bounded(request: Request) -> bytes:
-    """The body.
-
-    Raises:
-        ValueError: it is larger than :data:`MAX_REQUEST_BYTES`.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REQUEST_BYTES:
-            raise ValueError(f"more than {MAX_REQUEST_BYTES} bytes")
-    return bytes(body)

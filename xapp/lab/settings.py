@@ -27,9 +27,14 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
         images: folder of photographs; empty for those that come with scikit-image.
         trace: drive-test CSV, or a folder of them, in place of the channel model; empty for the 3GPP model.
         runtime_url: codec runtime that encodes and decodes.
-        submgr_host, submgr_port: where subscription manager, appmgr and A1 mediator listen (0: any free
-            port). Indications go to the RMR endpoint that a subscription names.
+        submgr_host, submgr_port: where subscription manager, appmgr, A1 mediator and alarm manager listen
+            for HTTP (0: any free port). Indications go to the RMR endpoint that a subscription names.
         xapp_rmr_host, xapp_rmr_port: the xApp's RMR port, to which the A1 mediator sends policies.
+        a1_rmr_port, alarm_rmr_port: RMR ports of the A1 mediator, for queries (message type 20012, by a route
+            of the xApp's), and of the alarm manager (the xApp's ``alarm_manager``); 0: any free port, which
+            the log tells.
+        a1_policy_type: file with a policy type that the mediator knows from the start; empty for that of the
+            descriptors, where the lab runs from a checkout.
         metrics_host, metrics_port: where ``/metrics`` listens (0: any free port).
         e2_node_id: RMR meid of the emulated gNB.
         plmn: its mobile network code, five or six digits.
@@ -62,6 +67,9 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
     submgr_port: Port = 8088
     xapp_rmr_host: str = "127.0.0.1"
     xapp_rmr_port: Port = 4560
+    a1_rmr_port: Port = 0
+    alarm_rmr_port: Port = 0
+    a1_policy_type: str = ""
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9103
     e2_node_id: str = "gnb_001_001_00000001"

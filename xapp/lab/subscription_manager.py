@@ -23,12 +23,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from xapp.http_server import BodyTooLargeError, read_body
 from xapp.lab.misbehaviour import Misbehaviour
 from xapp.lab.submgr import LabSubscriptionManager, ReportingNode
 from xapp.lab.subscription_params import Refused
 from xapp.ric.submgr_api import SUBSCRIPTIONS_PATH, XAPP_SUBSCRIPTIONS_PATH
 
 _LAB_PATH = "/lab"
+_MAX_BODY_BYTES = 1 << 20
 
 
 class _RestartOptions(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,7 +58,7 @@ def _explained(handle: Endpoint) -> Endpoint:
             return await handle(request)
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, BodyTooLargeError) as error:
             return JSONResponse({"error": f"bad request body: {error}"}, 400)
 
     return endpoint
@@ -64,7 +66,7 @@ def _explained(handle: Endpoint) -> Endpoint:
 
 def _routes(manager: LabSubscriptionManager) -> list[Route]:
     async def create(request: Request) -> Response:
-        identifier = await manager.create(await request.body())
+        identifier = await manager.create(await read_body(request, _MAX_BODY_BYTES))
         if manager.misbehaviour.use("cut_answers"):
             return _CutResponse(status_code=201)
         if manager.misbehaviour.use("garbage_answers"):
@@ -87,11 +89,13 @@ def _routes(manager: LabSubscriptionManager) -> list[Route]:
         return JSONResponse(dataclasses.asdict(manager.misbehaviour))
 
     async def misbehave(request: Request) -> Response:
-        manager.misbehaviour = msgspec.json.decode(await request.body(), type=Misbehaviour)
+        body = await read_body(request, _MAX_BODY_BYTES)
+        manager.misbehaviour = msgspec.json.decode(body, type=Misbehaviour)
         return await show(request)
 
     async def restart(request: Request) -> Response:
-        options = msgspec.json.decode(await request.body() or b"{}", type=_RestartOptions)
+        body = await read_body(request, _MAX_BODY_BYTES)
+        options = msgspec.json.decode(body or b"{}", type=_RestartOptions)
         await manager.restart(forget=options.forget, keep_reporting=options.keep_reporting)
         return Response(status_code=204)
 

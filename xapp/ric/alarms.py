@@ -289,9 +289,18 @@ class ActiveAlarmList:
                 del self._alarms[key]
         return sent
 
-    async def run(self, period_s: float = 1.0) -> None:
-        """Flush every ``period_s`` until cancelled; so an alarm that flaps is sent once a period at most."""
+    async def run(self, period_s: float = 1.0, connections: Callable[[], int] = lambda: 1) -> None:
+        """Flush every ``period_s`` until cancelled; so an alarm that flaps is sent once a period at most.
+
+        Args:
+            connections: to the manager that were made so far. By this count a connection that was lost and
+                made anew between two looks is noticed; whether it is up *now* would not tell.
+        """
+        seen = connections()
         while True:
+            if connections() != seen:
+                seen = connections()
+                self.reconnected()
             self.flush()
             await asyncio.sleep(period_s)
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xapp.ric.aper import E2DecodeError
 from xapp.ric.kpm.function import KpmRanFunction, decode_ran_function
+from xapp.ric.kpm.measurements import MEASUREMENT_ID_PREFIX
 from xapp.ric.kpm.versions import DEFAULT_KPM_VERSION, KpmVersion
 from xapp.ric.measurement_names import (
     OAI_2024,
@@ -68,6 +69,7 @@ class SubscriptionPlan:
         needs_user_ids: style 2 or 5: users must be known from elsewhere, and the action changes with them.
         notes: for people: what was left out and why, which units are assumptions.
         units: overrides that hold for names reported but not asked for, too.
+        numbers: readings by ``measID:<n>``, as a node may report by number what was asked for by name.
     """
 
     node: str
@@ -82,6 +84,7 @@ class SubscriptionPlan:
     carrier: Carrier
     notes: tuple[str, ...] = ()
     units: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, Reading] = field(default_factory=dict)
     _cache: dict[str, Reading | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -108,7 +111,8 @@ class SubscriptionPlan:
         if name not in self._cache:
             if len(self._cache) >= _MOST_NAMES:
                 self._cache.clear()
-            self._cache[name] = read_name(name, self.carrier, self.period_ms, self.units)
+            numbered = self.numbers.get(name.partition("[")[0])
+            self._cache[name] = numbered or read_name(name, self.carrier, self.period_ms, self.units)
         return self._cache[name]
 
     def columns(
@@ -130,7 +134,8 @@ class SubscriptionPlan:
                 continue
             values = np.asarray(raw, np.float64)
             if reading.scale != 1.0 or reading.offset != 0.0:
-                values = reading.scale * values + reading.offset
+                with np.errstate(over="ignore"):  # the table counts what is out of range
+                    values = reading.scale * values + reading.offset
             before = columns.get(reading.metric)
             columns[reading.metric] = values if before is None else np.where(np.isnan(before), values, before)
         return columns
@@ -167,12 +172,8 @@ def choose_measurements(
     Raises:
         ValueError: ``period_ms`` outside :data:`PERIOD_RANGE_MS`, or an unknown unit.
     """
-    if not PERIOD_RANGE_MS[0] <= period_ms <= PERIOD_RANGE_MS[1]:
-        raise ValueError(f"report period {period_ms} ms: 1 to 4294967295 is expected")
     units = dict(units or {})
-    for name, unit in units.items():
-        if unit not in UNITS:
-            raise ValueError(f"unit {unit!r} of {name}: one of {', '.join(UNITS)} is expected")
+    _check(period_ms, units)
     carrier = carrier or Carrier()
     for function in ran_functions:
         model = function.service_model
@@ -193,21 +194,31 @@ def choose_measurements(
     return None
 
 
-def configured_plan(node: str, *, period_ms: int, carrier: Carrier | None = None) -> SubscriptionPlan:
-    """What to ask of a node of which only the name is known: style 4, KPM 3.00, the usual names.
+def configured_plan(
+    node: str,
+    *,
+    period_ms: int,
+    version: KpmVersion | None = None,
+    carrier: Carrier | None = None,
+    units: Mapping[str, str] | None = None,
+    ask_for: Sequence[str] = (),
+) -> SubscriptionPlan:
+    """What to ask of a node of which only the name is known: style 4, the usual names and ``ask_for``.
+
+    Args: as for :func:`choose_measurements`; ``version`` is 3.00 where None.
 
     Raises:
-        ValueError: ``period_ms`` outside :data:`PERIOD_RANGE_MS`.
+        ValueError: ``period_ms`` outside :data:`PERIOD_RANGE_MS`, or an unknown unit.
     """
-    if not PERIOD_RANGE_MS[0] <= period_ms <= PERIOD_RANGE_MS[1]:
-        raise ValueError(f"report period {period_ms} ms: 1 to 4294967295 is expected")
+    units = dict(units or {})
+    _check(period_ms, units)
     carrier = carrier or Carrier()
-    found = (read_name(name, carrier, period_ms, {}) for name in CONFIGURED_MEASUREMENTS)
+    found = (read_name(name, carrier, period_ms, units) for name in (*CONFIGURED_MEASUREMENTS, *ask_for))
     readings = {reading.name: reading for reading in found if reading is not None}
     return SubscriptionPlan(
         node=node,
         ran_function_id=CONFIGURED_FUNCTION,
-        version=DEFAULT_KPM_VERSION,
+        version=version or DEFAULT_KPM_VERSION,
         style_type=4,
         action_format=4,
         measurements=tuple(readings),
@@ -215,7 +226,16 @@ def configured_plan(node: str, *, period_ms: int, carrier: Carrier | None = None
         period_ms=period_ms,
         source=_source(readings),
         carrier=carrier,
+        units=units,
     )
+
+
+def _check(period_ms: int, units: Mapping[str, str]) -> None:
+    if not PERIOD_RANGE_MS[0] <= period_ms <= PERIOD_RANGE_MS[1]:
+        raise ValueError(f"report period {period_ms} ms: 1 to 4294967295 is expected")
+    for name, unit in units.items():
+        if unit not in UNITS:
+            raise ValueError(f"unit {unit!r} of {name}: one of {', '.join(UNITS)} is expected")
 
 
 def _choose(
@@ -271,6 +291,11 @@ def _choose(
                 carrier=carrier,
                 notes=tuple(notes),
                 units=style_units,
+                numbers={
+                    f"{MEASUREMENT_ID_PREFIX}{offer.number}": readings[offer.name]
+                    for offer in style.measurements
+                    if offer.number is not None and offer.name in readings
+                },
             )
         )
     # A style without any source of the SINR is the last resort; else the order of styles decides.

@@ -35,7 +35,6 @@ import httpx
 import msgspec
 
 CONFIG_PATH: Final = "/ric/v1/config"
-DEFAULT_PLATFORM_NAMESPACE: Final = "ricplt"
 DEFAULT_XAPP_NAMESPACE: Final = "ricxapp"
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 60.0
@@ -83,12 +82,6 @@ class _Descriptor(msgspec.Struct):
 
 class AppmgrError(RuntimeError):
     """appmgr did not do what was asked; the message says what it answered."""
-
-
-def appmgr_url(environ: Mapping[str, str]) -> str:
-    """Base URL of appmgr, without ``/ric/v1``; ``PLT_NAMESPACE`` names the platform's namespace."""
-    namespace = environ.get("PLT_NAMESPACE") or DEFAULT_PLATFORM_NAMESPACE
-    return f"http://service-{namespace}-appmgr-http.{namespace}:8080"
 
 
 def service_endpoint(environ: Mapping[str, str], xapp_name: str, kind: str) -> str | None:
@@ -237,7 +230,7 @@ class AppmgrRegistration:
     """Keeps the xApp registered.
 
     Args:
-        base_url: of appmgr, e.g. :func:`appmgr_url`.
+        base_url: of appmgr, e.g. ``http://service-ricplt-appmgr-http.ricplt:8080``.
         registration: what to tell it.
         http: shared client; every call has its own timeout.
         ready: may we register yet? (The readiness probe's answer.)

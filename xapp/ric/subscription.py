@@ -117,6 +117,8 @@ class SubscriptionClient:
         self._wakeup = asyncio.Event()
         self._announced: Phase | None = None
         self._saved: bytes | None = None
+        self._told_failure = ""
+        self._store_failing = False
 
     @property
     def request(self) -> SubscriptionRequest:
@@ -324,7 +326,10 @@ class SubscriptionClient:
     def _count_failure(self, state: SubscriptionState) -> None:
         if (cause := state.take_failure()) is not None:
             self.counters.failures[cause] += 1
-            _log.warning("subscription to %s failed: %s", self.request.meid, state.detail)
+            # The same failure again and again is one line; the counters tell how often.
+            level = logging.WARNING if state.detail != self._told_failure else logging.DEBUG
+            self._told_failure = state.detail
+            _log.log(level, "subscription to %s failed: %s", self.request.meid, state.detail)
 
     def _announce(self) -> None:
         phase = self.state.phase
@@ -332,6 +337,8 @@ class SubscriptionClient:
             return
         self._announced = phase
         self.counters.stalls += phase is Phase.STALLED
+        if phase is Phase.ACTIVE:
+            self._told_failure = ""
         level = logging.WARNING if phase is Phase.STALLED else logging.INFO
         _log.log(level, "subscription to %s is %s: %s", self.request.meid, phase, self.state.detail)
         if self._on_change is not None:
@@ -374,6 +381,9 @@ class SubscriptionClient:
         try:
             await self._store.save(value)
             self._saved = value
+            self._store_failing = False
         except Exception as error:
             self.counters.store_failures += 1
-            _log.warning("subscription of %s not stored: %r", self.request.meid, error)
+            level = logging.DEBUG if self._store_failing else logging.WARNING
+            self._store_failing = True
+            _log.log(level, "subscription of %s not stored, trying on: %r", self.request.meid, error)

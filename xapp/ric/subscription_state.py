@@ -71,6 +71,7 @@ class SubscriptionState:
         reason: why the next POST follows an earlier one; None for the first.
         failed: cause of the last failure, until somebody counts it with :meth:`take_failure`.
         connected: the E2 node is there, as far as is known.
+        silent: it stalled, and no indication has come since, however often it was asked for anew.
         detail: one line on how it came to this phase.
     """
 
@@ -86,6 +87,7 @@ class SubscriptionState:
         self.reason: Reason | None = None
         self.failed: Cause | None = None
         self.connected = True
+        self.silent = False
         self.detail = "not yet requested"
         directives = request.directives
         node_s = directives.timeout_s * (directives.retries + 1) + 5.0 if directives else 0.0
@@ -136,6 +138,7 @@ class SubscriptionState:
                 self._give_up(f"no notification within {self.answer_timeout_s:g} s", now, hopeful=True)
         elif self.phase is Phase.ACTIVE and now - self._alive_at >= self._stall_s:
             self._back_off(now)
+            self.silent = True
             self._enter(Phase.STALLED, f"no indication for {self._stall_s:g} s")
         elif self.phase is Phase.STALLED and now >= self._not_before:
             self._forget("stalled subscription given up", Reason.STALL)
@@ -213,6 +216,7 @@ class SubscriptionState:
         if sub_id not in self.instances.values():
             return False
         self._alive_at = now
+        self.silent = False
         self._backoff_s = FIRST_BACKOFF_S
         if self.phase is Phase.STALLED:
             self._enter(Phase.ACTIVE, "indications are back")
@@ -224,7 +228,7 @@ class SubscriptionState:
 
     def disconnected(self) -> None:
         """The E2 node went: nothing is asked for until :meth:`reconnected`."""
-        self.connected = False
+        self.connected = self.silent = False
         if self.phase is not Phase.IDLE:
             self._forget("E2 node disconnected", Reason.RECONNECT)
 

@@ -68,6 +68,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $controls "rmr_port" (int .Values.service.rmrData.port) -}}
 {{- $_ := set $controls "http_port" (int .Values.service.http.port) -}}
 {{- $_ := set $controls "notification_url" (printf "http://%s.%s:%d" (include "semcom-xapp.httpService" .) (include "semcom-xapp.namespace" .) (int .Values.service.http.port)) -}}
+{{- range $key := list "submgr_url" "submgr_admin_url" "appmgr_url" -}}
+{{- $_ := set $controls $key (get $controls $key | replace "ricplt" $.Values.platform.namespace) -}}
+{{- end -}}
 {{- if .Values.tls.secretName -}}
 {{- $_ := set $controls "tls_ca" "/etc/semcom/tls/ca.crt" -}}
 {{- $_ := set $controls "tls_cert" "/etc/semcom/tls/tls.crt" -}}

@@ -1,8 +1,10 @@
 """E2AP messages in pcap and pcapng files.
 
 Found: SCTP DATA chunks with a payload protocol of E2AP (70 to 72) or on its ports 36421 and 36422, fragments
-joined; and RMR frames (SI95) on any TCP connection whose payload is an E2AP-PDU. IP fragments are not joined.
-A file that ends early gives what is whole.
+joined; RMR frames (SI95) on any TCP connection whose payload is an E2AP-PDU; and the packets of srsRAN's own
+captures, which are E2AP without a network around it: behind Wireshark's tags of an exported PDU (link type
+252, srsRAN of 2026 ``pcap_file_writer.cpp``), or bare (user link type 155, srsRAN before, ``dlt_pcap.h``).
+IP fragments are not joined. A file that ends early gives what is whole.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ _PCAPNG = b"\x0a\x0d\x0d\x0a"
 _SECTION, _INTERFACE, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 1, 3, 6
 _SCTP, _TCP = 132, 6
 _DATA_CHUNK = 0
+_TAG_DISSECTOR = 12
 _FIRST, _LAST = 2, 1
 
 # Link-layer types: octets before the network layer's protocol number, None where there is only IP.
 _ETHERNET, _SLL, _SLL2, _RAW_SCTP = 1, 113, 276, 248
 _RAW_IP = frozenset((12, 14, 101, 228, 229))
 _LOOPBACK = frozenset((0, 108))
+_EXPORTED = 252
+_USER = range(147, 163)
 _ETHERTYPES = (0x0800, 0x86DD)
 _VLAN = (0x8100, 0x88A8, 0x9100)
 _MAX_WAITING_SEGMENTS = 256
@@ -223,11 +228,34 @@ class _Streams:
                 )
 
 
+def _bare(link: int, packet: bytes) -> bytes | None:
+    """E2AP in a packet without a network, None if it is something else."""
+    if link in _USER:
+        return packet if looks_like_e2ap(packet) else None
+    at, dissector = 0, b""
+    while at + 4 <= len(packet):
+        tag, size = struct.unpack_from(">HH", packet, at)
+        at += 4
+        if tag == 0:
+            named = dissector.rstrip(b"\0") == b"e2ap" and at < len(packet)
+            return packet[at:] if named or looks_like_e2ap(packet[at:]) else None
+        if tag == _TAG_DISSECTOR:
+            dissector = packet[at : at + size]
+        at += size
+    return None
+
+
 def captured_messages(content: bytes) -> Iterator[tuple[bytes, str]]:
-    """E2AP messages of a capture, each with ``packet <number>, <protocol> <from> -> <to>``."""
+    """E2AP messages of a capture, each with ``packet <number>`` and, where they are known, the ends:
+    ``packet <number>, <protocol> <from> -> <to>``."""
     streams = _Streams()
     packets = _pcapng(content) if content[:4] == _PCAPNG else _pcap(content)
     for number, (link, packet) in enumerate(packets, start=1):
+        if link == _EXPORTED or link in _USER:
+            bare = _bare(link, packet)
+            if bare is not None:
+                yield bare, f"packet {number}"
+            continue
         if link == _RAW_SCTP:
             found = streams.sctp("", "", packet)
         else:

@@ -72,7 +72,7 @@ def _inline(value: Any) -> str | None:
     text = ""
     match value:
         case dict():
-            parts = [(name, _inline(part)) for name, part in value.items()]
+            parts = [(name, _explained(name, part)) for name, part in value.items()]
             if any(part is None for _, part in parts):
                 return None
             text = ", ".join(name if part == "true" else f"{name} {part}" for name, part in parts) or "empty"
@@ -82,13 +82,21 @@ def _inline(value: Any) -> str | None:
                 return None if items else "empty"
             text = "; ".join(str(item) for item in items)
         case (str() as name, part):
-            inner = _inline(part)
+            inner = _explained(name, part)
             if inner is None:
                 return None
             text = name if inner in ("true", "-") else f"{name} {inner}"
         case _:
             return None
     return text if len(text) <= _INLINE_CHARACTERS else None
+
+
+def _explained(name: str, value: Any) -> str | None:
+    """:func:`_inline` with its comment."""
+    text, comment = _inline(value), _comment(name, value)
+    if text is None or not comment:
+        return text
+    return f"{text} {comment}" if name in _MILLISECONDS else f"{text} ({comment})"
 
 
 def _grow(tree: Tree, name: str, value: Any) -> None:

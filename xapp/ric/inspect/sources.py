@@ -150,7 +150,7 @@ def read_messages(
         if not found:
             raise InputError(
                 "a capture without E2AP: looked for are SCTP with payload protocol 70 to 72 or port 36421 or "
-                "36422, and RMR over TCP"
+                "36422, RMR over TCP, and srsRAN's own captures"
             )
         return
     if all(byte in b"\t\r\n\f" or 32 <= byte < 127 for byte in content):
@@ -166,6 +166,8 @@ def read_argument(argument: str) -> bytes:
         InputError: the file cannot be read, or is larger than :data:`MAX_INPUT_BYTES`.
     """
     path = Path(argument)
+    if not argument.strip():  # Path("") is the working folder
+        return b""
     try:
         if not path.exists():
             return argument.encode()

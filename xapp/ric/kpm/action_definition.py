@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from xapp.ric.asn1 import Bits, E2EncodeError, encode
+from xapp.ric.kpm.measurements import MAX_NAME, measurement_number
 from xapp.ric.kpm.model import UeId
 from xapp.ric.kpm.schema import kpm_schema
 from xapp.ric.kpm.versions import DEFAULT_KPM_VERSION, KpmVersion
@@ -27,7 +28,6 @@ from xapp.ric.kpm.versions import DEFAULT_KPM_VERSION, KpmVersion
 DEFAULT_GUAMI: Final = bytes.fromhex("00f110010040")
 """PLMN 001/01, AMF region 1, set 1, pointer 0: PLMN octets, then 8 + 10 + 6 bits."""
 
-MEASUREMENT_ID_PREFIX: Final = "measID:"
 _MAX_UINT32 = 0xFFFFFFFF
 _NAME = re.compile(r"(?P<name>[^\[\]]+)(\[(?P<label>[^\[\]]*)\])?")
 _LABEL_FLAGS = frozenset(("noLabel", "sUM", "preLabelOverride", "min", "max", "avg"))
@@ -87,17 +87,12 @@ def _measurement(name: str) -> tuple[tuple[str, Any], dict[str, Any]]:
     if match is None:
         raise E2EncodeError(f"measurement {name!r}: NAME or NAME[LABEL=VALUE,...] is expected")
     plain, label = match["name"], _label(name, match["label"] or "")
-    if not plain.startswith(MEASUREMENT_ID_PREFIX):
-        if len(plain) > 150:
-            raise E2EncodeError(f"measurement name {plain!r}: 1..150 characters are legal")
-        return ("measName", plain), label
-    try:
-        number = int(plain.removeprefix(MEASUREMENT_ID_PREFIX))
-    except ValueError as error:
-        raise E2EncodeError(f"{name!r}: {MEASUREMENT_ID_PREFIX}<number> is expected") from error
-    if not 1 <= number <= 65536:
-        raise E2EncodeError(f"{name!r}: 1..65536 are legal")
-    return ("measID", number), label
+    number = measurement_number(plain)
+    if number is not None:
+        return ("measID", number), label
+    if len(plain) > MAX_NAME:
+        raise E2EncodeError(f"measurement name {plain!r}: 1..{MAX_NAME} characters are legal")
+    return ("measName", plain), label
 
 
 def ueid_value(ue: int | UeId, guami: bytes = DEFAULT_GUAMI) -> tuple[str, Any]:

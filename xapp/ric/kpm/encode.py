@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from xapp.ric.aper import AperWriter, E2EncodeError, encode_real, length_determinant, open_octets
 from xapp.ric.kpm.action_definition import DEFAULT_GUAMI, encode_action_definition
+from xapp.ric.kpm.header import NTP_UNIX_OFFSET_S
 from xapp.ric.kpm.measurements import MeasurementList
 from xapp.ric.kpm.model import Value
 
@@ -21,7 +22,6 @@ __all__ = [
     "encode_indication_message",
 ]
 
-_NTP_UNIX_OFFSET_S = 2_208_988_800
 _MAX_UINT32 = 0xFFFFFFFF
 
 
@@ -44,7 +44,7 @@ def encode_indication_header(timestamp: float, *, sender_name: str = "", stamp_b
         sender_name: at most 400 ASCII characters, left out when empty.
         stamp_bytes: 8 (v3.00 and newer) or 4 (before).
     """
-    ticks = round((timestamp + _NTP_UNIX_OFFSET_S) * (1 << 32)) & ((1 << 64) - 1)
+    ticks = round((timestamp + NTP_UNIX_OFFSET_S) * (1 << 32)) & ((1 << 64) - 1)
     stamp = ticks.to_bytes(8, "big")[:stamp_bytes]
     if not sender_name:
         return b"\0" + stamp

@@ -5,7 +5,8 @@ from __future__ import annotations
 from xapp.ric.aper import AperReader, E2DecodeError
 from xapp.ric.kpm.model import KpmHeader
 
-_NTP_UNIX_OFFSET_S = 2_208_988_800
+NTP_UNIX_OFFSET_S = 2_208_988_800
+"""From 1900, where NTP time starts, to 1970 (RFC 4330)."""
 _NTP_ERA_S = 1 << 32
 
 
@@ -15,7 +16,7 @@ def ntp_to_unix(stamp: bytes) -> float:
     if not stamp[0] & 0x80:
         seconds += _NTP_ERA_S
     fraction = int.from_bytes(stamp[4:8], "big") / _NTP_ERA_S
-    return seconds - _NTP_UNIX_OFFSET_S + fraction
+    return seconds - NTP_UNIX_OFFSET_S + fraction
 
 
 def _read_header(data: bytes, stamp_bytes: int) -> KpmHeader:

@@ -14,7 +14,7 @@ from xapp.ric.aper import AperReader, AperWriter, E2EncodeError, length_determin
 from xapp.ric.kpm.labels import LABEL_BITS, read_label
 
 MEASUREMENT_ID_PREFIX = "measID:"
-_MAX_NAME = 150
+MAX_NAME = 150
 _MAX_LISTS = 16
 
 
@@ -41,8 +41,8 @@ def read_measurement_type(reader: AperReader) -> str:
         return f"{MEASUREMENT_ID_PREFIX}{reader.extensible_uint(1, 16)}"
     reader.field = "measName"
     name = reader.printable_string(1, 8)
-    if not 1 <= len(name) <= _MAX_NAME:
-        raise reader.error(f"{len(name)} characters: 1..{_MAX_NAME} are legal")
+    if not 1 <= len(name) <= MAX_NAME:
+        raise reader.error(f"{len(name)} characters: 1..{MAX_NAME} are legal")
     return name
 
 
@@ -107,20 +107,32 @@ class MeasurementListCache:
         return columns
 
 
+def measurement_number(name: str) -> int | None:
+    """``measID`` of ``measID:5``, None for a name.
+
+    Raises:
+        E2EncodeError: not a number of 1..65536.
+    """
+    if not name.startswith(MEASUREMENT_ID_PREFIX):
+        return None
+    try:
+        number = int(name.removeprefix(MEASUREMENT_ID_PREFIX))
+    except ValueError as error:
+        raise E2EncodeError(f"{name!r}: {MEASUREMENT_ID_PREFIX}<number> is expected") from error
+    if not 1 <= number <= 65536:
+        raise E2EncodeError(f"{name!r}: 1..65536 are legal")
+    return number
+
+
 def _encode_item(name: str) -> bytes:
     writer = AperWriter()
-    if name.startswith(MEASUREMENT_ID_PREFIX):
-        try:
-            number = int(name.removeprefix(MEASUREMENT_ID_PREFIX))
-        except ValueError as error:
-            raise E2EncodeError(f"{name!r}: {MEASUREMENT_ID_PREFIX}<number> is expected") from error
-        if not 1 <= number <= 65536:
-            raise E2EncodeError(f"{name!r}: 1..65536 are legal")
+    number = measurement_number(name)
+    if number is not None:
         writer.bits(0, 1).bits(1, 2).bits(0, 1).uint(number - 1, 2)
     else:
         raw = name.encode("ascii", "replace")
-        if not 1 <= len(raw) <= _MAX_NAME or not name.isascii():
-            raise E2EncodeError(f"measurement name {name!r}: 1..{_MAX_NAME} ASCII characters are legal")
+        if not 1 <= len(raw) <= MAX_NAME or not name.isascii():
+            raise E2EncodeError(f"measurement name {name!r}: 1..{MAX_NAME} ASCII characters are legal")
         writer.bits(0, 4).bits(len(raw) - 1, 8).octets(raw)
     # One label, "no label": no extensions, the first of 21 optional fields, its only value.
     return writer.octets(length_determinant(1)).bits(1 << LABEL_BITS, 24).done()

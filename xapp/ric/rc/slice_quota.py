@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from xapp.ric.aper import E2EncodeError
+from xapp.ric.kpm.action_definition import ueid_value
 from xapp.ric.kpm.model import UeId
 from xapp.ric.rc.codec import decode_header, decode_message, encode_header, encode_message
 
@@ -130,32 +131,16 @@ def quota_header(ue: UeId, guami: bytes = _NO_GUAMI) -> bytes:
 
     Args:
         ue: a user of the cell. srsRAN wants kind ``gnb-du``; others ignore it.
-        guami: PLMN (3 octets), AMF region (8 bits), set (10), pointer (6): for kind ``gnb`` only.
+        guami: PLMN (3 octets), AMF region (8 bits), set (10), pointer (6): for kinds that name an AMF.
 
     Raises:
-        E2EncodeError: another kind of user id, or a value out of its range.
+        E2EncodeError: a kind of user id that lacks what the UEID needs, or a value out of its range.
     """
-    choice: tuple[str, dict[str, Any]]
-    if ue.kind == "gnb-du":
-        choice = ("gNB-DU-UEID", {"gNB-CU-UE-F1AP-ID": ue.value})
-        if ue.ran_ue_id is not None:
-            choice[1]["ran-UEID"] = ue.ran_ue_id
-    elif ue.kind == "gnb":
-        if len(guami) != 6:
-            raise E2EncodeError(f"guami of {len(guami)} octets: 6 are expected")
-        amf = int.from_bytes(guami[3:], "big")
-        value = {
-            "pLMNIdentity": guami[:3],
-            "aMFRegionID": (amf >> 16, 8),
-            "aMFSetID": (amf >> 6 & 0x3FF, 10),
-            "aMFPointer": (amf & 0x3F, 6),
-        }
-        choice = ("gNB-UEID", {"amf-UE-NGAP-ID": ue.value, "guami": value})
-        if ue.ran_ue_id is not None:
-            choice[1]["ran-UEID"] = ue.ran_ue_id
-    else:
-        raise E2EncodeError(f"user id of kind {ue.kind}: gnb-du and gnb are supported")
-    header = {"ueID": choice, "ric-Style-Type": STYLE_TYPE, "ric-ControlAction-ID": ACTION_ID}
+    header = {
+        "ueID": ueid_value(ue, guami),
+        "ric-Style-Type": STYLE_TYPE,
+        "ric-ControlAction-ID": ACTION_ID,
+    }
     return encode_header({"ric-controlHeader-formats": ("controlHeader-Format1", header)})
 
 
