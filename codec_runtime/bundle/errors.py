@@ -47,7 +47,7 @@ class ShapeMismatchError(BundleError):
 
 
 class DtypeError(BundleError):
-    """A tensor is not F16 or F32, or has another dtype than the manifest says."""
+    """A tensor is not of a dtype that is served, or has another dtype than the manifest says."""
 
 
 class NonFiniteError(BundleError):
@@ -56,6 +56,18 @@ class NonFiniteError(BundleError):
 
 class UnknownArchitectureError(BundleError):
     """The manifest's architecture id is not in this runtime's registry."""
+
+
+class RuntimeTooOldError(BundleError):
+    """The bundle needs a newer runtime than this one."""
+
+
+class DeltaError(BundleError):
+    """A delta file is damaged, belongs to another parent, or does not give the weights that it promises."""
+
+
+class SpecError(BundleError):
+    """What a bundle is to be made from (spec, rules, options) is incomplete or contradicts itself."""
 
 
 class RefusalError(Exception):
@@ -112,3 +124,35 @@ class VersionConflictError(RefusalError):
 
 class MixedPairError(RefusalError):
     """A decoder was trained against an encoder that is not loaded; encoder and decoder never mix."""
+
+
+class MixAndMatchError(RefusalError):
+    """Metadata files of different publications were put together."""
+
+
+class RootChainError(RefusalError):
+    """A newer root does not follow the trusted one: a version between is missing or is not what it says."""
+
+
+class EndlessDataError(LengthOrHashMismatchError):
+    """A file is longer than the signed metadata, or the limit of its role, says."""
+
+
+class SlowTransferError(RefusalError):
+    """A file arrives more slowly than the site waits for."""
+
+
+class NotAssignedError(RefusalError):
+    """The signed director does not assign the bundle to this site."""
+
+
+class IncompatiblePairError(RefusalError):
+    """The signed director does not name this encoder and these weights as a pair."""
+
+
+class StorageError(RefusalError):
+    """The update could not be written to disk."""
+
+
+class StorageFullError(StorageError):
+    """The disk or its quota is full."""

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
+from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.bundle.store import write_atomic
 
 Area = Literal["metadata", "targets"]
 
 _SAFE = re.compile(r"[A-Za-z0-9._/-]{1,256}", re.ASCII)
 _HASH_PREFIX = re.compile(r"^[0-9a-f]{64}\.")
-_VERSIONED = re.compile(r"^(\d+)\.(snapshot|targets)\.json$")
+_VERSIONED = re.compile(r"^(\d+)\.(?!root\.)([a-z-]+)\.json$")
 
 
 def check_name(name: str) -> str:
@@ -43,10 +44,14 @@ class Inbox:
         directory: created if missing.
         max_file_bytes: limit of one file.
         max_files: limit over the whole inbox; the byte limit is ``8 * max_file_bytes``.
+        reached: told every step; for tests.
     """
 
-    def __init__(self, directory: Path, *, max_file_bytes: int, max_files: int) -> None:
+    def __init__(
+        self, directory: Path, *, max_file_bytes: int, max_files: int, reached: Reached = unobserved
+    ) -> None:
         self.directory = directory
+        self._reached = reached
         self._max_file_bytes = max_file_bytes
         self._max_files = max_files
         self._digests: dict[Path, tuple[int, int, str]] = {}
@@ -57,8 +62,10 @@ class Inbox:
         """Store a file, replacing an earlier one of that name.
 
         Raises:
-            UnsafePathError, FileTooLargeError, InboxFullError.
+            UnsafePathError, FileTooLargeError, InboxFullError. OSError: the disk failed; an earlier file of
+            that name is still there.
         """
+        self._reached("inbox: bytes received")
         if len(data) > self._max_file_bytes:
             raise FileTooLargeError(f"{name}: {len(data)} bytes, the limit is {self._max_file_bytes}")
         path = self._path(area, name)
@@ -72,11 +79,16 @@ class Inbox:
             write_atomic(path, data)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise UnsafePathError(f"{name}: a file and a directory of that name would collide") from error
+        self._reached("inbox: file stored")
 
     def read(self, area: Area, name: str) -> Path | None:
         """Path of a stored file, None if it is not there."""
         path = self._path(area, name)
         return path if path.is_file() else None
+
+    def metadata_names(self) -> list[str]:
+        """Names of the metadata files, sorted."""
+        return sorted(path.name for path in (self.directory / "metadata").iterdir())
 
     def targets(self) -> dict[str, str]:
         """sha256 (hex) of each target file by TUF target path (no hash in the name)."""
@@ -95,7 +107,7 @@ class Inbox:
             self._digests.pop(path, None)
 
     def discard_old_metadata(self, keep: int = 3) -> None:
-        """Remove versioned snapshot and targets metadata but the newest ``keep`` of each role."""
+        """Remove versioned metadata but the newest ``keep`` of each role; roots stay, they form a chain."""
         versions: dict[str, list[tuple[int, Path]]] = {}
         for path in (self.directory / "metadata").iterdir():
             if match := _VERSIONED.match(path.name):
@@ -105,6 +117,8 @@ class Inbox:
                 path.unlink(missing_ok=True)
 
     def _path(self, area: Area, name: str) -> Path:
+        if area == "metadata" and "/" in name:
+            raise UnsafePathError(f"name {name[:80]!r}: metadata lies in one directory, '/' is not allowed")
         path = self.directory / area / check_name(name)
         root = (self.directory / area).resolve()
         if not path.resolve().is_relative_to(root):  # a symbolic link below the inbox
@@ -112,7 +126,8 @@ class Inbox:
         return path
 
     def _files(self) -> list[Path]:
-        return [path for path in self.directory.rglob("*") if path.is_file() and path.suffix != ".tmp"]
+        # Hidden names are temporaries of this process: check_name lets none in from outside.
+        return [path for path in self.directory.rglob("*") if path.is_file() and path.name[0] != "."]
 
     def _sha256(self, path: Path) -> str:
         with contextlib.suppress(FileNotFoundError):

@@ -7,90 +7,51 @@ Rules (an error at any step leaves the installed bundles and what is served unto
    that only grow, lengths and hashes.
 3. A bundle's manifest and weights are targets; both are copied out of the inbox only after their length and
    hash match the signed metadata, into a staging directory.
-4. The staged bundle must load (:func:`codec_runtime.bundle.store.load_module`) and agree with the signed
-   custom metadata; then one rename installs it.
+4. Where the signed metadata has a director, it must assign the bundle to this site and name the pair that the
+   bundle forms with its encoder (:mod:`codec_runtime.bundle.director`).
+5. The staged bundle must load (:func:`codec_runtime.bundle.store.load_module`) and agree with the signed
+   custom metadata; then it is made durable and one rename installs it.
+6. The process may die between any two of these (:mod:`codec_runtime.bundle.steps`): what is in staging is
+   thrown away by the next activation, what is installed is verified again by it.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tuf.api.exceptions import (
-    BadVersionNumberError,
-    DownloadError,
-    DownloadHTTPError,
-    DownloadLengthMismatchError,
-    RepositoryError,
-)
-from tuf.api.exceptions import ExpiredMetadataError as TufExpired
-from tuf.api.exceptions import LengthOrHashMismatchError as TufHash
-from tuf.api.exceptions import UnsignedMetadataError as TufUnsigned
+from tuf.api.exceptions import DownloadError, RepositoryError
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets  # type: ignore[attr-defined]
 from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
+from codec_runtime.bundle.director import (
+    Assignment,
+    assignment_paths,
+    check_assigned,
+    check_pair,
+    parse_assignment,
+)
 from codec_runtime.bundle.errors import (
     BundleError,
     CustomMismatchError,
-    ExpiredMetadataError,
-    InvalidMetadataError,
-    LengthOrHashMismatchError,
-    MissingFileError,
     MissingTargetError,
+    NotAssignedError,
     NoTrustedRootError,
-    RefusalError,
-    RollbackError,
     UnsafePathError,
-    UnsignedMetadataError,
     VersionConflictError,
 )
-from codec_runtime.bundle.inbox import Inbox, check_name
-from codec_runtime.bundle.store import load_module, read_manifest
+from codec_runtime.bundle.fetcher import SCHEME, InboxFetcher
+from codec_runtime.bundle.inbox import Inbox
+from codec_runtime.bundle.refusals import refusal_of, skipped_root
+from codec_runtime.bundle.steps import Reached, unobserved
+from codec_runtime.bundle.store import load_module, verify_state
 from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
 
-_SCHEME = "inbox://"
 _BUNDLE = re.compile(r"(encoder|decoder)/([A-Za-z0-9][A-Za-z0-9_-]{0,63})/([1-9][0-9]{0,8})", re.ASCII)
-_CHUNK = 1 << 20
-
-
-class InboxFetcher(FetcherInterface):
-    """Serves ``inbox://metadata/...`` and ``inbox://targets/...`` from the inbox; never the network.
-
-    A target that was installed earlier is found in the bundle store, so it need not travel again; TUF
-    checks its hash all the same.
-    """
-
-    def __init__(self, inbox: Inbox, installed: Path) -> None:
-        self._inbox = inbox
-        self._installed = installed
-
-    def _fetch(self, url: str) -> Iterator[bytes]:
-        area, _, name = url.removeprefix(_SCHEME).partition("/")
-        try:
-            if area == "metadata":
-                path = self._inbox.read("metadata", name)
-            else:
-                path = self._inbox.read("targets", name) or self._from_store(name)
-        except UnsafePathError as error:
-            raise DownloadHTTPError(str(error), 404) from error
-        if path is None:
-            raise DownloadHTTPError(f"{area}/{name} is not in the inbox", 404)
-        return _chunks(path)
-
-    def _from_store(self, name: str) -> Path | None:
-        folder, _, file = check_name(name).rpartition("/")
-        path = self._installed / folder / file.partition(".")[2]
-        return path if path.is_file() else None
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
 
 
 def split_bundle_path(bundle: str) -> tuple[str, str, int]:
@@ -105,6 +66,64 @@ def split_bundle_path(bundle: str) -> tuple[str, str, int]:
     return match[1], match[2], int(match[3])
 
 
+class SignedTargets:
+    """The target files that verified metadata names, and copies of them.
+
+    Args:
+        updater: refreshed. fetcher, inbox: what it reads from.
+    """
+
+    def __init__(self, updater: Updater, fetcher: InboxFetcher, inbox: Inbox) -> None:
+        self._updater = updater
+        self._fetcher = fetcher
+        self._inbox = inbox
+
+    def find(self, path: str) -> TargetFile | None:
+        """What the metadata says about a path; None if it is not named by the role that may name it.
+
+        Raises:
+            RefusalError, MissingFileError: metadata of a delegated role is not to be trusted or not there.
+        """
+        try:
+            return self._updater.get_targetinfo(path)
+        except (RepositoryError, DownloadError) as error:
+            raise refusal_of(error, self._inbox, self._fetcher.last) from error
+
+    def copy(self, path: str, place: Path) -> Any:
+        """Copy a target out of the inbox, its length and hash checked; returns its signed custom metadata.
+
+        Raises:
+            MissingTargetError, RefusalError, MissingFileError.
+        """
+        target = self.find(path)
+        if target is None:
+            raise MissingTargetError(f"{path} is not named by the signed targets metadata")
+        try:
+            self._updater.download_target(target, filepath=str(place))
+        except (RepositoryError, DownloadError) as error:
+            raise refusal_of(error, self._inbox) from error
+        return target.custom
+
+    def assignment(self, site: str) -> Assignment | None:
+        """What the director assigns to ``site``; None if the metadata has no director.
+
+        Raises:
+            NotAssignedError: there is a director, and it assigns nothing to this site.
+        """
+        if not self._has_director():
+            return None
+        for path in assignment_paths(site):
+            target = self.find(path)
+            if target is not None:
+                return parse_assignment(target.custom, path)
+        raise NotAssignedError(f"the signed director assigns nothing to site {site!r}")
+
+    def _has_director(self) -> bool:
+        targets = self._updater._trusted_set.targets  # python-tuf offers no other way to the delegations
+        assert isinstance(targets, Targets)
+        return targets.delegations is not None and "director" in (targets.delegations.roles or {})
+
+
 class BundleInstaller:
     """Verifies bundles of the inbox and installs them below ``store``.
 
@@ -113,13 +132,26 @@ class BundleInstaller:
         store: installed bundles, ``<kind>/<name>/<version>``.
         metadata: the client's trusted metadata, kept across restarts (it is what detects rollbacks).
         trusted_root: path of the pinned ``root.json``; read when first needed.
+        site: name by which the signed director knows this site.
+        reached: told every step; for tests.
     """
 
-    def __init__(self, inbox: Inbox, store: Path, metadata: Path, trusted_root: Path | None) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        store: Path,
+        metadata: Path,
+        trusted_root: Path | None,
+        *,
+        site: str = "",
+        reached: Reached = unobserved,
+    ) -> None:
         self._inbox = inbox
         self._store = store
         self._metadata = metadata
         self._trusted_root = trusted_root
+        self._site = site
+        self._reached = reached
         self._pinned: bytes | None = None
         store.mkdir(parents=True, exist_ok=True)
         metadata.mkdir(parents=True, exist_ok=True)
@@ -130,52 +162,83 @@ class BundleInstaller:
         A bundle that is installed already with the same content is verified and left as it is.
 
         Raises:
-            RefusalError, BundleError: nothing was installed.
+            RefusalError, BundleError, OSError: nothing was installed; OSError is a disk that failed.
         """
         places = [split_bundle_path(bundle) for bundle in bundles]
         if not places:
             raise UnsafePathError("an activation must name at least one bundle")
-        updater = self._refreshed()
+        updater, fetcher = self._refreshed()
+        signed = SignedTargets(updater, fetcher, self._inbox)
+        assignment = signed.assignment(self._site)
         staging = self._store / ".staging"
         shutil.rmtree(staging, ignore_errors=True)
         staged: list[tuple[Path, Path]] = []
+        self._reached("install: staging empty")
         try:
             for bundle, (kind, name, version) in zip(bundles, places, strict=True):
-                manifest = self._stage(updater, bundle, staging / bundle)
+                if assignment is not None:
+                    check_assigned(assignment, bundle)
+                manifest = self._stage(signed, bundle, staging / bundle)
+                if assignment is not None:
+                    check_pair(assignment, manifest)
                 if (manifest.kind, manifest.name, manifest.version) != (kind, name, version):
                     raise CustomMismatchError(
                         f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
                     )
                 staged.append((staging / bundle, self._store / bundle))
                 self._refuse_conflict(manifest, self._store / bundle)
+                self._reached("install: bundle checked")
+            for source, _ in staged:
+                _sync(source)
+            self._reached("install: staging durable")
             for source, place in staged:
                 if not place.exists():
                     place.parent.mkdir(parents=True, exist_ok=True)
                     source.rename(place)
+                    _sync_names(place.parent)
+                self._reached("install: bundle in place")
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         self._inbox.discard_old_metadata()
         for bundle in bundles:
             self._inbox.discard_targets(bundle)
+        self._reached("install: inbox cleared")
         return [place for _, place in staged]
 
-    def _refreshed(self) -> Updater:
+    def discard(self, place: Path) -> None:
+        """Remove an installed bundle that is not served after all."""
+        if place.resolve().is_relative_to(self._store.resolve()):
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _refreshed(self) -> tuple[Updater, InboxFetcher]:
+        fetcher = InboxFetcher(self._inbox, self._store, self._reached)
+        pinned = self._root()
+        self._reached("trust: pinned root read")
         try:
             updater = Updater(
                 metadata_dir=str(self._metadata),
-                metadata_base_url=f"{_SCHEME}metadata/",
-                target_base_url=f"{_SCHEME}targets/",
-                fetcher=InboxFetcher(self._inbox, self._store),
+                metadata_base_url=f"{SCHEME}metadata/",
+                target_base_url=f"{SCHEME}targets/",
+                fetcher=fetcher,
                 config=UpdaterConfig(max_root_rotations=32, max_delegations=4),
-                bootstrap=self._root(),
+                bootstrap=pinned,
             )
-        except (RepositoryError, OSError, ValueError) as error:
+        except (RepositoryError, ValueError) as error:
             raise NoTrustedRootError(f"pinned root {self._trusted_root} is not usable: {error}") from error
         try:
             updater.refresh()
         except (RepositoryError, DownloadError) as error:
-            raise _refusal(error) from error
-        return updater
+            raise skipped_root(self._inbox, self._trusted_version()) or refusal_of(
+                error, self._inbox, fetcher.last
+            ) from error
+        # python-tuf does not flush what it keeps, and that is what tells a rollback after a power cut.
+        _sync(self._metadata)
+        self._reached("trust: metadata verified")
+        return updater, fetcher
+
+    def _trusted_version(self) -> int:
+        root: Metadata[Root] = Metadata.from_bytes((self._metadata / "root.json").read_bytes())
+        return root.signed.version
 
     def _root(self) -> bytes:
         if self._pinned is None:
@@ -187,20 +250,14 @@ class BundleInstaller:
                 raise NoTrustedRootError(f"trusted_root {self._trusted_root}: {error}") from error
         return self._pinned
 
-    def _stage(self, updater: Updater, bundle: str, directory: Path) -> BundleManifest:
+    def _stage(self, signed_targets: SignedTargets, bundle: str, directory: Path) -> BundleManifest:
         directory.mkdir(parents=True)
         customs: list[dict[str, Any]] = []
         for file in (MANIFEST_FILE, WEIGHTS_FILE):
-            path = f"{bundle}/{file}"
-            try:
-                target = updater.get_targetinfo(path)
-                if target is None:
-                    raise MissingTargetError(f"{path} is not named by the signed targets metadata")
-                updater.download_target(target, filepath=str(directory / file))
-            except (RepositoryError, DownloadError) as error:
-                raise _refusal(error) from error
-            if target.custom:
-                customs.append(target.custom)
+            custom = signed_targets.copy(f"{bundle}/{file}", directory / file)
+            self._reached(f"install: {file.partition('.')[0]} staged")
+            if custom:
+                customs.append(custom)
         if not customs:
             raise CustomMismatchError(f"{bundle}: its targets carry no signed custom metadata")
         manifest, _ = load_module(directory)
@@ -223,9 +280,9 @@ class BundleInstaller:
         if not place.exists():
             return
         try:
-            installed = read_manifest(place)
+            installed, _ = verify_state(place)
         except BundleError:
-            shutil.rmtree(place)  # damaged on disk: the verified copy takes its place
+            shutil.rmtree(place)  # damaged on disk, weights included: the verified copy takes its place
             return
         if installed.weights_sha256 != manifest.weights_sha256:
             raise VersionConflictError(
@@ -234,17 +291,20 @@ class BundleInstaller:
             )
 
 
-def _refusal(error: Exception) -> RefusalError | MissingFileError:
-    """python-tuf's exceptions as this project's named refusals."""
-    text = str(error)
-    if isinstance(error, BadVersionNumberError):
-        return RollbackError(text)
-    if isinstance(error, TufExpired):
-        return ExpiredMetadataError(text)
-    if isinstance(error, TufUnsigned):
-        return UnsignedMetadataError(text)
-    if isinstance(error, TufHash | DownloadLengthMismatchError):
-        return LengthOrHashMismatchError(text)
-    if isinstance(error, DownloadHTTPError):
-        return MissingFileError(text)
-    return InvalidMetadataError(f"{type(error).__name__}: {text}")
+def _sync(directory: Path) -> None:
+    """Make all files below ``directory`` and their names durable."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        elif path.is_dir():
+            _sync_names(path)
+    _sync_names(directory)
+
+
+def _sync_names(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

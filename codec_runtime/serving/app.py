@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from codec_runtime.bundle.errors import SlowTransferError
 from codec_runtime.serving.http import BadBodyError, BodyTooLargeError, error, runtime_of
 from codec_runtime.serving.inference_routes import inference_routes
 from codec_runtime.serving.metrics import CONTENT_TYPE
@@ -24,7 +25,8 @@ async def metrics(request: Request) -> Response:
 
 async def _bad_body(request: Request, cause: Exception) -> Response:
     runtime_of(request).metrics.bad_requests.labels(_endpoint(request)).inc()
-    return error(413 if isinstance(cause, BodyTooLargeError) else 400, str(cause))
+    status = {BodyTooLargeError: 413, SlowTransferError: 408}.get(type(cause), 400)
+    return error(status, str(cause))
 
 
 def _endpoint(request: Request) -> str:
@@ -43,7 +45,7 @@ def create_app(settings: RuntimeSettings) -> Starlette:
 
     app = Starlette(
         routes=[*inference_routes(), *site_routes(), Route("/metrics", metrics, methods=["GET"])],
-        exception_handlers={BadBodyError: _bad_body, BodyTooLargeError: _bad_body},
+        exception_handlers=dict.fromkeys((BadBodyError, BodyTooLargeError, SlowTransferError), _bad_body),
         lifespan=life,
     )
     app.state.runtime = runtime

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from codec_runtime.bundle.errors import SlowTransferError
 from codec_runtime.contract.paths import MESSAGEPACK
 from codec_runtime.serving.runtime import Runtime
 
@@ -33,6 +35,11 @@ def error(status: int, message: str, **headers: str) -> Response:
     return JSONResponse({"error": message}, status, headers)
 
 
+def refusal(status: int, cause: Exception) -> Response:
+    """As :func:`error`, and ``name``: the class of the refusal, which is what metrics and alarms call it."""
+    return JSONResponse({"error": str(cause), "name": type(cause).__name__}, status)
+
+
 def messagepack(message: Any, status: int = 200) -> Response:
     return Response(msgspec.msgpack.encode(message), status, media_type=MESSAGEPACK)
 
@@ -43,6 +50,8 @@ async def read_body(request: Request, limit: int) -> bytes:
     Raises:
         BodyTooLargeError: longer than ``limit`` bytes; no more than that is kept in memory.
         BadBodyError: it is compressed.
+        SlowTransferError: nothing came for ``body_stall_s``, or less than ``body_min_bytes_per_s`` on average
+            after that long.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
@@ -52,11 +61,22 @@ async def read_body(request: Request, limit: int) -> bytes:
         raise BodyTooLargeError(f"body of {announced} bytes; at most {limit} are accepted")
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLargeError(f"body of more than {limit} bytes")
-        chunks.append(chunk)
+    settings = runtime_of(request).settings
+    stall, rate = settings.body_stall_s, settings.body_min_bytes_per_s
+    clock = asyncio.get_running_loop().time
+    started = clock()
+    try:
+        async with asyncio.timeout(stall) as timer:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise BodyTooLargeError(f"body of more than {limit} bytes")
+                chunks.append(chunk)
+                timer.reschedule(min(clock() + stall, started + stall + size / rate))
+    except TimeoutError as cause:
+        raise SlowTransferError(
+            f"{size} bytes in {clock() - started:.1f} s: at least {rate} bytes/s are needed, without pauses"
+        ) from cause
     return b"".join(chunks)
 
 

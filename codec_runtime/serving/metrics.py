@@ -70,6 +70,10 @@ class RuntimeMetrics:
         self.inbox_files = Counter(
             f"{prefix}inbox_files_total", "Files put into the inbox", ("outcome",), registry=registry
         )
+        self.update_refusals = Counter(
+            f"{prefix}update_refusals_total", "Parts of an update refused, by where and why",
+            ("stage", "error"), registry=registry,
+        )
         self.info = Gauge(
             f"{prefix}info", "Runtime process", ("instance", "site", "version"), registry=registry
         )

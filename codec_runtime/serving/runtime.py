@@ -20,6 +20,8 @@ import torch
 
 from codec_runtime.bundle.errors import BundleError, RefusalError
 from codec_runtime.bundle.inbox import Inbox
+from codec_runtime.bundle.refusals import storage_refusal
+from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.bundle.store import find_bundles, write_atomic
 from codec_runtime.bundle.trust import BundleInstaller, split_bundle_path
 from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
@@ -48,7 +50,7 @@ class OverloadedError(RuntimeError):
 class Runtime:
     """One site. Its methods run in the event loop; computation runs in its two worker threads."""
 
-    def __init__(self, settings: RuntimeSettings) -> None:
+    def __init__(self, settings: RuntimeSettings, reached: Reached = unobserved) -> None:
         torch.set_num_threads(settings.torch_threads)
         self.settings = settings
         self.instance = uuid.uuid4().hex
@@ -71,10 +73,14 @@ class Runtime:
             self._state / "inbox",
             max_file_bytes=settings.inbox_max_file_bytes,
             max_files=settings.inbox_max_files,
+            reached=reached,
         )
         self._store = self._state / "bundles"
         root = Path(settings.trusted_root) if settings.trusted_root else None
-        self._installer = BundleInstaller(self.inbox, self._store, self._state / "tuf", root)
+        self._reached = reached
+        self._installer = BundleInstaller(
+            self.inbox, self._store, self._state / "tuf", root, site=settings.site, reached=reached
+        )
         self.jobs = TrainingJobs(
             self._state / "jobs",
             self._training_report,
@@ -147,6 +153,8 @@ class Runtime:
         async with self._activation:
             report = await self._activate(request)
         self.metrics.activations.labels(report.outcome, report.error).inc()
+        if report.outcome == "refused":
+            self.metrics.update_refusals.labels("activation", report.error).inc()
         level = logging.WARNING if report.outcome == "refused" else logging.INFO
         logger.log(level, "activation", extra={
             "bundles": request.bundles, "outcome": report.outcome, "error": report.error,
@@ -157,11 +165,13 @@ class Runtime:
     async def _activate(self, request: ActivationRequest) -> ActivationReport:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
+        directories: list[Path] = []
         try:
             directories = await loop.run_in_executor(self._updater, self._installer.install, request.bundles)
             verified = time.perf_counter()
             prepared = await loop.run_in_executor(self._updater, self.registry.prepare, directories)
             loaded = time.perf_counter()
+            self._reached("serve: warmed up")
             verify_ms, load_ms = 1e3 * (verified - started), 1e3 * (loaded - verified)
             if all(_is_loaded(bundle, self.models) for bundle in prepared):
                 return ActivationReport(
@@ -169,15 +179,14 @@ class Runtime:
                 )
             retired = self._retired(prepared)
             swap_s = self.registry.publish(prepared, retired)
-        except (BundleError, RefusalError) as error:
+        except (BundleError, RefusalError, OSError) as error:
+            refused = storage_refusal(error) if isinstance(error, OSError) else error
+            self._discard_unserved(directories)
             return ActivationReport(
-                instance=self.instance, outcome="refused", error=type(error).__name__, detail=str(error),
+                instance=self.instance, outcome="refused", error=type(refused).__name__, detail=str(refused),
                 verify_ms=1e3 * (time.perf_counter() - started),
             )
-        except OSError as error:
-            return ActivationReport(
-                instance=self.instance, outcome="refused", error="StorageError", detail=str(error)
-            )
+        self._reached("serve: published")
         self.metrics.swap_seconds.observe(swap_s)
         self.metrics.show_models(self.models)
         self.ready = bool(self.models.encoders and self.models.decoders)
@@ -185,12 +194,21 @@ class Runtime:
             self._record_active()
         except OSError as error:
             logger.error("active bundles not recorded", extra={"reason": str(error)})
+        self._reached("serve: recorded")
         for family, version in retired:
             shutil.rmtree(self._store / "decoder" / family / str(version), ignore_errors=True)
+        self._reached("serve: old versions removed")
         return ActivationReport(
             instance=self.instance, outcome="activated",
             verify_ms=verify_ms, load_ms=load_ms, publish_ms=1e3 * swap_s,
         )
+
+    def _discard_unserved(self, directories: Iterable[Path]) -> None:
+        """Bundles that verify but cannot be served do not stay on disk."""
+        served = {bundle.directory for bundle in self.models.all()}
+        for directory in directories:
+            if directory not in served:
+                self._installer.discard(directory)
 
     def _retired(self, arriving: Iterable[LoadedBundle]) -> frozenset[tuple[str, int]]:
         """Oldest fine-tuned versions beyond ``max_versions`` of a family that nobody is told to use."""

@@ -38,6 +38,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         pictures_per_user, pictures_max_bytes: recently encoded pictures kept for site training.
         training_nice: niceness of the training process; 19 takes only what nobody else wants.
         training_queue: jobs waiting; training_min_pictures: fewer fail a job at once.
+        body_stall_s, body_min_bytes_per_s: a body that pauses longer, or is slower on average, is refused.
         inbox_max_file_bytes, inbox_max_files: bounds of the TUF inbox.
         max_versions: decoder versions kept loaded in a family (base versions and versions in force stay).
         tls_cert, tls_key, client_ca: PEM paths; all three make the whole port mTLS.
@@ -66,6 +67,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     training_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 19
     training_queue: Positive = 4
     training_min_pictures: Positive = 4
+    body_stall_s: Seconds = 20.0
+    body_min_bytes_per_s: Positive = 4096
     inbox_max_file_bytes: Positive = 64 << 20
     inbox_max_files: Positive = 256
     max_versions: Positive = 8

@@ -8,8 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
+from codec_runtime.bundle.errors import (
+    FileTooLargeError,
+    InboxFullError,
+    RefusalError,
+    SlowTransferError,
+    UnsafePathError,
+)
 from codec_runtime.bundle.inbox import Area
+from codec_runtime.bundle.refusals import storage_refusal
 from codec_runtime.contract import paths
 from codec_runtime.contract.directives import DirectiveBatch
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
@@ -17,14 +24,26 @@ from codec_runtime.contract.updates import ActivationRequest, InboxListing, Trai
 from codec_runtime.serving.http import (
     RETRY_AFTER_S,
     BadBodyError,
+    BodyTooLargeError,
     error,
     messagepack,
     read_body,
     read_message,
+    refusal,
     runtime_of,
 )
 from codec_runtime.serving.registry import UnknownModelError
 from codec_runtime.serving.training_jobs import JobError, JobQueueFullError
+
+_INBOX_STATUS: dict[type[Exception], int] = {
+    BadBodyError: 400,
+    UnsafePathError: 400,
+    SlowTransferError: 408,
+    BodyTooLargeError: 413,
+    FileTooLargeError: 413,
+    InboxFullError: 507,
+}
+"""HTTP status of a file that the inbox refuses; 507 for a disk that is full or fails."""
 
 
 async def post_directives(request: Request) -> Response:
@@ -63,20 +82,19 @@ async def _put(request: Request, area: Area) -> Response:
     runtime = runtime_of(request)
     name = request.path_params["name"]
     limit = runtime.settings.inbox_max_file_bytes
-    outcome = "refused"
+    refused: Exception
     try:
         body = await read_body(request, limit)
         await asyncio.to_thread(runtime.inbox.put, area, name, body)
-        outcome = "stored"
-    except UnsafePathError as cause:
-        return error(400, str(cause))
-    except FileTooLargeError as cause:
-        return error(413, str(cause))
-    except (InboxFullError, OSError) as cause:
-        return error(507, str(cause))
-    finally:
-        runtime.metrics.inbox_files.labels(outcome).inc()
-    return Response(status_code=204)
+        runtime.metrics.inbox_files.labels("stored").inc()
+        return Response(status_code=204)
+    except (RefusalError, BadBodyError, BodyTooLargeError) as cause:
+        refused = cause
+    except OSError as cause:
+        refused = storage_refusal(cause)
+    runtime.metrics.inbox_files.labels("refused").inc()
+    runtime.metrics.update_refusals.labels("inbox", type(refused).__name__).inc()
+    return refusal(_INBOX_STATUS.get(type(refused), 507), refused)
 
 
 async def get_inbox(request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,12 @@ from xapp.delivery.keys import SigningKeyError
 from xapp.delivery.repository import Expiry, RepositoryStateError, TufRepository, init_repository
 
 WEIGHTS = b"tuned weights" * 50
+
+
+@pytest.fixture(autouse=True)
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut leaves is not tested here, and waiting for a busy disk takes most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 def published(directory: Path, version: int = 2) -> tuple[TufRepository, str]:

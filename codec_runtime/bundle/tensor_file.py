@@ -1,0 +1,268 @@
+"""Safetensors files as bytes: a defensive reader of the header, a writer, and what is refused at sight.
+
+Layout (huggingface/safetensors, "Format"): 8 bytes little-endian length n, n bytes of JSON
+``{name: {dtype, shape, data_offsets: [begin, end]}, "__metadata__": {str: str}}``, then the data, offsets
+counted from its start. A header is taken only if every byte of the data belongs to exactly one tensor; a file
+is never unpickled, whatever its name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from codec_runtime.bundle.errors import (
+    DtypeError,
+    NonFiniteError,
+    PickleRefusedError,
+    SizeLimitError,
+    TensorFormatError,
+)
+
+HEADER_LIMIT = 1 << 20
+"""Bytes of JSON; 4096 tensors with long names need about half of it."""
+TENSOR_LIMIT = 4096
+RANK_LIMIT = 8
+NAME_LIMIT = 256
+PICKLE_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".npy", ".npz"})
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+HOW_TO_CONVERT = (
+    "convert it where you trust its origin, with weights_only so that no code of it runs: "
+    'python -c "import torch, safetensors.torch as s; '
+    "s.save_file({k: v.contiguous().clone() for k, v in torch.load('IN.pt', weights_only=True).items()}, "
+    "'OUT.safetensors')\""
+)
+
+_LENGTH = 8
+_NAME = re.compile(rf"[\x21-\x7e]{{1,{NAME_LIMIT}}}")
+_MAGIC: tuple[tuple[bytes, str, bool], ...] = (
+    (b"PK\x03\x04", "a zip archive, as torch.save writes: pickled objects inside", True),
+    (b"PK\x05\x06", "an empty zip archive", True),
+    (b"\x80", "a pickle, as old torch.save and pickle.dump write", True),
+    (b"\x93NUMPY", "a NumPy file, which may hold pickled objects", True),
+    (b"\x1f\x8b", "a gzip file", False),
+    (b"\x89HDF", "an HDF5 file", False),
+    (b"GGUF", "a GGUF file", False),
+    (b"\xfd7zXZ", "an xz file", False),
+)
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """A tensor in the data: ``begin`` and ``end`` count from the start of the file (bytes)."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """Parsed header; ``entries`` in the order of their data."""
+
+    entries: Mapping[str, TensorEntry]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_header(data: bytes, origin: str) -> TensorHeader:
+    """Header of a whole safetensors file.
+
+    Args:
+        data: the file.
+        origin: what to call it in errors.
+
+    Raises:
+        PickleRefusedError: the bytes begin as a pickle or a zip archive does.
+        SizeLimitError: header, number of tensors, rank or a name over its limit.
+        DtypeError: a dtype that is not known here.
+        TensorFormatError: anything else; the message names the tensor where there is one.
+    """
+    length = int.from_bytes(data[:_LENGTH], "little")
+    if len(data) <= _LENGTH or data[_LENGTH : _LENGTH + 1] != b"{" or length > len(data) - _LENGTH:
+        refuse_other_formats(data[:16], origin)
+        raise TensorFormatError(f"{origin}: not safetensors: no JSON header of {length} bytes at byte 8")
+    if length > HEADER_LIMIT:
+        raise SizeLimitError(f"{origin}: header of {length} bytes, the limit is {HEADER_LIMIT}")
+    raw = _parse_json(data[_LENGTH : _LENGTH + length], origin)
+    metadata = _metadata(raw.pop("__metadata__", {}), origin)
+    if len(raw) > TENSOR_LIMIT:
+        raise SizeLimitError(f"{origin}: {len(raw)} tensors, the limit is {TENSOR_LIMIT}")
+    start = _LENGTH + length
+    entries = {name: _entry(name, value, start, origin) for name, value in raw.items()}
+    ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end, item[0])))
+    _refuse_gaps(ordered, start, len(data), origin)
+    return TensorHeader(ordered, metadata)
+
+
+def refuse_other_formats(head: bytes, origin: str) -> None:
+    """Name what a file that is not safetensors is.
+
+    Args:
+        head: at least the first 8 bytes.
+
+    Raises:
+        PickleRefusedError: a pickle, or an archive that may hold one.
+        TensorFormatError: another known format.
+    """
+    for magic, name, pickled in _MAGIC:
+        if head.startswith(magic):
+            if pickled:
+                raise PickleRefusedError(
+                    f"{origin}: {name}; loading one can run code, so none is ever opened; {HOW_TO_CONVERT}"
+                )
+            raise TensorFormatError(f"{origin}: {name}, not safetensors")
+
+
+def refuse_pickle_suffix(path: Path) -> None:
+    """Raises PickleRefusedError if the name says that the file may hold pickled objects."""
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        raise PickleRefusedError(
+            f"{path}: {path.suffix} files may hold pickled objects, which can run code when loaded, so none "
+            f"is ever opened; {HOW_TO_CONVERT}"
+        )
+
+
+def read_tensors(data: bytes, header: TensorHeader) -> dict[str, Tensor]:
+    """Tensors of a file by name, sorted, each a copy; ``header`` as :func:`parse_header` gave it."""
+    found: dict[str, Tensor] = {}
+    for name in sorted(header.entries):
+        entry = header.entries[name]
+        content = bytearray(data[entry.begin : entry.end])
+        dtype = DTYPES[entry.dtype]
+        tensor = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        found[name] = tensor.reshape(entry.shape)
+    return found
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Raises NonFiniteError, naming the first tensor with NaN or infinity and how many values those are."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise NonFiniteError(
+                f"{origin}: tensor {name} holds NaN or infinity ({count} of {tensor.numel()} values)"
+            )
+
+
+def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """A safetensors file whose bytes depend on nothing but the arguments.
+
+    Wider dtypes first, then by name; keys of the JSON in a fixed order (the library's order of metadata is
+    that of a hash table); the header is padded with spaces so that the data is aligned to 8 bytes.
+    """
+    table: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    parts: list[bytes] = []
+    position = 0
+    for name in sorted(tensors, key=lambda key: (-tensors[key].element_size(), key)):
+        tensor = tensors[name].detach().contiguous()
+        content = tensor_bytes(tensor)
+        table[name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [position, position + len(content)],
+        }
+        parts.append(content)
+        position += len(content)
+    header = json.dumps(table, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([len(header).to_bytes(_LENGTH, "little"), header, *parts])
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """Raw little-endian values of a tensor on the CPU, row by row."""
+    return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _parse_json(text: bytes, origin: str) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        table: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in table:
+                raise TensorFormatError(f"{origin}: the header names {name[:NAME_LIMIT]!r} twice")
+            table[name] = value
+        return table
+
+    try:
+        return dict(json.loads(text.decode(), object_pairs_hook=unique))
+    except TensorFormatError:
+        raise
+    except (ValueError, RecursionError) as error:  # bad UTF-8, bad JSON, a number too long, nesting
+        raise TensorFormatError(f"{origin}: the header is not JSON: {str(error)[:200]}") from error
+
+
+def _metadata(value: Any, origin: str) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise TensorFormatError(f"{origin}: __metadata__ must map names to text")
+    return value
+
+
+def _entry(name: str, value: Any, start: int, origin: str) -> TensorEntry:
+    where = f"{origin}: tensor {name[:NAME_LIMIT]!r}"
+    if not _NAME.fullmatch(name):
+        raise TensorFormatError(f"{where}: a name is 1..{NAME_LIMIT} printable ASCII characters")
+    if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
+        raise TensorFormatError(f"{where}: needs exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise DtypeError(f"{where}: dtype {str(dtype)[:32]!r}; known are {', '.join(DTYPES)}")
+    if not _sizes(shape) or len(shape) > RANK_LIMIT:
+        raise TensorFormatError(f"{where}: shape must be at most {RANK_LIMIT} whole numbers from 0")
+    if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise TensorFormatError(f"{where}: data_offsets must be [begin, end] with begin <= end")
+    wanted = math.prod(shape) * DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != wanted:
+        raise TensorFormatError(
+            f"{where}: {offsets[1] - offsets[0]} bytes of data, {dtype} {shape} needs {wanted}"
+        )
+    return TensorEntry(dtype, tuple(shape), start + offsets[0], start + offsets[1])
+
+
+def _sizes(values: Any) -> bool:
+    # A bool is an int in Python; no size exceeds what a file could hold.
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 48 for value in values)
+
+
+def _refuse_gaps(entries: Mapping[str, TensorEntry], start: int, end: int, origin: str) -> None:
+    position = start
+    for name, entry in entries.items():
+        if entry.begin < position:
+            raise TensorFormatError(f"{origin}: tensor {name} overlaps the one before it")
+        if entry.begin > position:
+            raise TensorFormatError(
+                f"{origin}: {entry.begin - position} bytes before tensor {name} belong to none"
+            )
+        position = entry.end
+    if position != end:
+        last = [*entries][-1] if entries else "the header"
+        raise TensorFormatError(
+            f"{origin}: the data ends at byte {end}, {last} at byte {position}"
+            + (": truncated" if end < position else ": bytes that belong to no tensor")
+        )
+
+
+def names_of(names: Iterable[str], shown: int = 3) -> str:
+    """``a, b, c and 4 more`` for messages."""
+    listed = sorted(names)
+    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more
