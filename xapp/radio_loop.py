@@ -75,6 +75,8 @@ class RadioLoop:
 
     def step(self) -> int:
         """Look at every node once; requests begun."""
+        if self.slices.idle:
+            return 0
         begun = 0
         for meid, functions in self._functions.items():
             ue = self._users.get(meid)

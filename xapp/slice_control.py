@@ -101,6 +101,11 @@ class SliceControl:
             cell = self._cells[meid] = RadioResources(self._rules)
         return cell
 
+    @property
+    def idle(self) -> bool:
+        """Nothing may be asked, and nothing was: no node has to be given its defaults back."""
+        return not self._rules.enabled and not self._cells
+
     def set_rules(self, rules: QuotaRules) -> None:
         """New rules from now on; switched off, the nodes get their defaults back at the next step."""
         self._rules = rules
