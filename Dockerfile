@@ -1,7 +1,8 @@
-# Container images of both processes.
+# Container images of both processes, and of the Flower engine for federated rounds.
 #
 #   docker build --target xapp          -t registry.example.org/semcom/semcom-xapp:0.1.0 .
 #   docker build --target codec-runtime -t registry.example.org/semcom/semcom-codec-runtime:0.1.0 .
+#   docker build --target flower        -t registry.example.org/semcom/semcom-flower:0.1.0 .
 #
 # Build arguments
 #   BASE_IMAGE       any Debian 12 image; its Python 3.11 is the version that ricxappframe installs on
@@ -70,6 +71,29 @@ RUN if [ -z "$PIP_INDEX_URL" ]; then unset PIP_INDEX_URL; fi \
     && pip install --constraint constraints.txt ".[runtime]" \
     && pip check
 
+# Not on top of `build`: flwr needs a protobuf that the xApp's libraries forbid.
+FROM base AS build-flower
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/semcom
+ARG PIP_INDEX_URL=""
+ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+COPY constraints.txt codec_runtime/adapters/federation/flower/requirements.txt ./
+RUN if [ -z "$PIP_INDEX_URL" ]; then unset PIP_INDEX_URL; fi \
+    && pip install --extra-index-url "$TORCH_INDEX_URL" --requirement requirements.txt --constraint constraints.txt \
+    && pip check
+COPY pyproject.toml LICENSE README.md ./
+COPY codec_runtime ./codec_runtime
+# The command `semcom` is the xApp's, which this image does not hold.
+RUN if [ -z "$PIP_INDEX_URL" ]; then unset PIP_INDEX_URL; fi \
+    && pip install --no-deps --constraint constraints.txt . \
+    && rm /opt/semcom/bin/semcom
+
 # ---- semcom xapp: the control plane; no torch ------------------------------------------------------------------
 FROM base AS xapp
 LABEL org.opencontainers.image.title="semcom-xapp" \
@@ -118,3 +142,22 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python3", "-c", "import os, ssl, urllib.request as r; e = os.environ.get; p = 'SEMCOM_RUNTIME_'; c = ssl._create_unverified_context(); t = e(p + 'TLS_CERT'); t and c.load_cert_chain(t, e(p + 'TLS_KEY')); r.build_opener(r.ProxyHandler({}), r.HTTPSHandler(context=c)).open('http%s://127.0.0.1:%s/v2/health/live' % ('s' * bool(t), e(p + 'PORT', '8480')), timeout=3)"]
 ENTRYPOINT ["/usr/bin/tini", "--", "semcom", "runtime"]
+
+# ---- Flower: SuperLink (`flower-superlink ...`) or SuperNode (`flower-supernode ...`), chosen by the command -----
+FROM base AS flower
+LABEL org.opencontainers.image.title="semcom-flower" \
+      org.opencontainers.image.description="Flower engine of federated adapter updates" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build-flower /opt/semcom /opt/semcom
+# State: Flower's own, checkpoints of the federation (SuperLink), label states of the user (SuperNode).
+RUN install -d -o 10001 -g 10001 /var/lib/semcom
+VOLUME /var/lib/semcom
+ENV FLWR_HOME=/var/lib/semcom/flwr \
+    FLWR_TELEMETRY_ENABLED=0
+USER 10001:10001
+WORKDIR /tmp
+# the SuperLink's API over HTTPS
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["flower-supernode", "--help"]

@@ -8,11 +8,13 @@
 #   ARGS             passed on to the command of the target
 #   PYTHON           interpreter that makes the virtual environment: 3.11 (ricxappframe installs on no later)
 #   VENV             where the virtual environment lies
+#   FLOWER_VENV      where that of the Flower engine lies, which cannot share the first
 #   TORCH_INDEX_URL  a further package index for torch alone, e.g. https://download.pytorch.org/whl/cpu to get
 #                    the CPU build (200 MB) instead of the CUDA build (several GB) that PyPI serves on Linux
 
 PYTHON ?= python3.11
 VENV ?= .venv
+FLOWER_VENV ?= .venv-flower
 ARGS ?=
 TORCH_INDEX_URL ?=
 
@@ -21,11 +23,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # One stamp per set of extras, so that `make demo` does not install the tools of `make test`.
 LAB := $(VENV)/.installed-lab
 DEV := $(VENV)/.installed-dev
+FLOWER := $(FLOWER_VENV)/.installed-flower
+FLOWER_REQUIREMENTS := codec_runtime/adapters/federation/flower/requirements.txt
 INSTALL_INPUTS := pyproject.toml constraints.txt
 TORCH_INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 
 .DEFAULT_GOAL := help
-.PHONY: demo test lint bench clean distclean help
+.PHONY: demo test lint bench flower-venv clean distclean help
 # A stamp is written last; a recipe that fails must not leave one behind.
 .DELETE_ON_ERROR:
 
@@ -45,15 +49,17 @@ bench: $(LAB) ## latencies from a half-minute run of the whole system, then the 
 	  print(json.dumps({k: s[k] for k in ("indications", "loop_ms", "decode_ms")}))'
 	@$(BIN)/semcom bench codec --json
 
+flower-venv: $(FLOWER) ## the separate environment of the Flower engine; its slow tests skip without
+
 clean: ## remove what runs and tools leave behind, keep the virtual environment
 	rm -rf demo-out bench-out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find xapp codec_runtime tests benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
-distclean: clean ## also remove the virtual environment
-	rm -rf $(VENV)
+distclean: clean ## also remove the virtual environments
+	rm -rf $(VENV) $(FLOWER_VENV)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Progress of the installation goes to stderr: stdout of `make demo ARGS=--json` is one JSON object.
 $(BIN)/python:
@@ -85,3 +91,12 @@ $(LAB): $(INSTALL_INPUTS) | $(BIN)/python
 $(DEV): $(INSTALL_INPUTS) | $(BIN)/python
 	$(call install,dev)
 	@touch $(LAB) $@
+
+# Without its dependencies: they are those of the xApp, which conflict with flwr.
+$(FLOWER): $(FLOWER_REQUIREMENTS) $(INSTALL_INPUTS) | $(BIN)/python
+	@echo "make: installing flwr into $(FLOWER_VENV); the first time takes some minutes" >&2
+	@$(PYTHON) -m venv $(FLOWER_VENV) >&2
+	@$(FLOWER_VENV)/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt \
+	  $(TORCH_INDEX) --requirement $(FLOWER_REQUIREMENTS) >&2
+	@$(FLOWER_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps -e . >&2
+	@touch $@

@@ -7,6 +7,7 @@ Rules
   a directive twice does no harm.
 - When an answer shows another runtime instance, the whole table is sent with ``full``.
 - A rejected directive is reported to ``on_rejected``, not repeated by itself.
+- Users who left the site are forgotten there with the next whole table, also with an empty one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Actuator:
     Args:
         sink: the runtime. issuer: id of this process. status: where outcomes are counted.
         full: gives the whole table. on_rejected: told of directives the site cannot follow.
-        backoff_s: first and longest wait after a failure.
+        site: label of the site in metrics and peers. backoff_s: first and longest wait after a failure.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Actuator:
         *,
         full: Callable[[], list[Directive]],
         on_rejected: Callable[[list[RejectedDirective]], None],
+        site: str = "",
         backoff_s: tuple[float, float] = (0.1, 2.0),
     ) -> None:
         self._sink = sink
@@ -56,6 +58,7 @@ class Actuator:
         self._status = status
         self._full = full
         self._on_rejected = on_rejected
+        self._site = site
         self._first_backoff_s, self._max_backoff_s = backoff_s
         self._pending: dict[str, Directive] = {}
         self._received_ns: list[int] = []
@@ -77,7 +80,7 @@ class Actuator:
         self._wake.set()
 
     def resend_all(self) -> None:
-        """The runtime lost its directives: send the whole table next."""
+        """The runtime lost its directives or holds some of users who left: send the whole table next."""
         self._send_all = True
         self._idle.clear()
         self._wake.set()
@@ -112,7 +115,7 @@ class Actuator:
         pending, self._pending = self._pending, {}
         received, self._received_ns = self._received_ns, []
         directives = self._full() if full else list(pending.values())
-        if not directives:
+        if not directives and not full:
             return True
         self._sequence += 1
         batch = DirectiveBatch(
@@ -126,27 +129,30 @@ class Actuator:
         try:
             ack = await self._sink.push_directives(batch)
         except RuntimeUnavailable as error:
-            status.peers.down("runtime", str(error))
-            status.metrics.batches.labels("retried").inc()
+            status.peers.down("runtime", str(error), self._site)
+            status.metrics.batches.labels("retried", self._site).inc()
             # Newer decisions made meanwhile win. An outage is no loop latency: its times are dropped.
             self._pending = pending | self._pending
             self._send_all |= full
             return False
         except RuntimeRefused as error:
-            status.metrics.batches.labels("refused").inc()
-            _log.error("directive batch refused", extra={"reason": str(error), "directives": len(directives)})
+            status.metrics.batches.labels("refused", self._site).inc()
+            _log.error(
+                "directive batch refused",
+                extra={"reason": str(error), "directives": len(directives), "site": self._site},
+            )
             return True
         now = time.perf_counter_ns()
-        status.peers.up("runtime")
+        status.peers.up("runtime", self._site)
         for start in received:
             status.loop.add((now - start) / 1e9)
             status.metrics.loop.observe((now - start) / 1e9)
-        status.metrics.batches.labels("acknowledged").inc()
+        status.metrics.batches.labels("acknowledged", self._site).inc()
         applied = len(directives) - len(ack.rejected)
         status.counters["directives"] += applied
-        status.metrics.directives.labels("applied").inc(applied)
+        status.metrics.directives.labels("applied", self._site).inc(applied)
         if ack.rejected:
             status.counters["directives_rejected"] += len(ack.rejected)
-            status.metrics.directives.labels("rejected").inc(len(ack.rejected))
+            status.metrics.directives.labels("rejected", self._site).inc(len(ack.rejected))
             self._on_rejected(ack.rejected)
         return True

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import numpy as np
+
 from xapp.ric.alarms import (
     NO_INDICATIONS,
+    NO_USABLE_PAIR,
     NOT_REGISTERED,
     RUNTIME_UNREACHABLE,
     SAME_VALUE_METRIC,
     SUBSCRIPTION_FAILING,
     UPDATE_REFUSED,
+    UPDATE_ROLLED_BACK,
     ActiveAlarmList,
     Problem,
 )
@@ -23,6 +27,7 @@ from xapp.ric.registration import AppmgrRegistration, Standing
 from xapp.ric.subscription_phase import Phase
 from xapp.ric.subscription_set import SubscriptionSet
 from xapp.status import Status
+from xapp.telemetry.columns import NO_PAIR
 from xapp.telemetry.user_table import UserTable
 
 RUNTIME: Final = "runtime"
@@ -53,8 +58,9 @@ class AlarmRules:
 
     def look(self, subscriptions: SubscriptionSet, registration: AppmgrRegistration | None) -> None:
         """Compare the state with the alarms."""
-        peer = self._status.peers.peers[RUNTIME]
-        self._hold(RUNTIME_UNREACHABLE, "", peer.up is not True, peer.reason)
+        for peer in self._status.peers.peers.values():
+            if peer.kind == RUNTIME:
+                self._hold(RUNTIME_UNREACHABLE, peer.site, peer.up is not True, peer.reason)
         nodes = set()
         for meid, client in subscriptions.clients.items():
             nodes.add(meid)
@@ -70,14 +76,21 @@ class AlarmRules:
         if registration is not None:
             absent = registration.standing is not Standing.REGISTERED
             self._hold(NOT_REGISTERED, "", absent, f"standing with appmgr: {registration.standing}")
+        lost = np.flatnonzero(self._table.codec == NO_PAIR)
+        named = ", ".join(self._table.users[row] for row in lost[:8])
+        self._hold(NO_USABLE_PAIR, "", bool(len(lost)), f"{len(lost)} users, {named}")
         self._look_at_metrics(f"{node} {metric}" for node, metric in self._table.same_value_nodes())
 
-    def on_event(self, kind: str, text: str) -> None:
-        """An event for people was noted."""
+    def on_event(self, kind: str, text: str, site: str = "") -> None:
+        """An event for people was noted, about a site or none."""
         if kind == "site_refused":
-            self._alarms.raise_alarm(UPDATE_REFUSED, additional_info=text)
-        elif kind == "bundle_swapped":
-            self._alarms.clear_alarm(UPDATE_REFUSED)
+            self._alarms.raise_alarm(UPDATE_REFUSED, site, text)
+        elif kind in ("bundle_swapped", "bundle_withdrawn"):
+            self._alarms.clear_alarm(UPDATE_REFUSED, site)
+        elif kind == "rollout_rolling_back":
+            self._alarms.raise_alarm(UPDATE_ROLLED_BACK, additional_info=text)
+        elif kind == "rollout_done":
+            self._alarms.clear_alarm(UPDATE_ROLLED_BACK)
 
     def _hold(self, problem: Problem, identity: str, bad: bool, detail: str = "") -> None:
         """Raise what has been bad for :data:`PATIENCE_S`, clear what is good."""

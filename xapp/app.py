@@ -22,18 +22,19 @@ import numpy as np
 import uvicorn
 
 import xapp.policy.rate  # noqa: F401  (registers the policies)
-from codec_runtime.contract.directives import RejectedDirective
-from xapp.actuator import Actuator
 from xapp.alarm_rules import AlarmRules
+from xapp.delivery.push import PushOptions
 from xapp.delivery.repository import TufRepository
+from xapp.delivery.roles import DIRECTED
 from xapp.e2_nodes import SUBMGR, E2Nodes
 from xapp.http_api import create_http_app
 from xapp.http_server import QuietServer, bound_socket
 from xapp.ingest import IndicationIngest
-from xapp.persistence import Snapshot, StateKeeper
-from xapp.policy.catalog import DecoderCatalog
-from xapp.policy.controller import DirectiveController
-from xapp.policy.pools import PolicyPools
+from xapp.part_metrics import watch_parts
+from xapp.persistence import StateKeeper
+from xapp.policy.pair_watch import PairWatch
+from xapp.policy.site_pools import SitePools
+from xapp.process_state import restore_snapshot, take_snapshot
 from xapp.radio_loop import RadioLoop
 from xapp.ric.control import RicControl
 from xapp.ric.rmr import messages
@@ -44,14 +45,20 @@ from xapp.ric.rnib import RnibSdl
 from xapp.ric.sdl import Sdl
 from xapp.ric_platform import ConfigSource, RicPlatform, configured_policy
 from xapp.rmr_dispatch import RmrDispatch
-from xapp.runtime_client import RuntimeClient, tls_context
+from xapp.rollout.actions import Delivery
+from xapp.rollout.admin import AdminListener
+from xapp.rollout.driver import RolloutDriver
+from xapp.rollout.options import gate_settings, plan_settings
+from xapp.rollout.population import users_by_site
 from xapp.settings import XAppSettings
-from xapp.site_watch import SiteWatch
+from xapp.site_reports import SiteReports
+from xapp.sites import SharedParts, Sites
 from xapp.status import Status
 from xapp.telemetry.user_table import UserTable
 from xapp.updates.coordinator import UpdateCoordinator
 from xapp.updates.drift import GroupDriftDetector
 from xapp.updates.planner import PlannerSettings, UpdatePlanner
+from xapp.updates.restoration import LostBundles
 
 _log = logging.getLogger(__name__)
 
@@ -80,57 +87,66 @@ class XApp:
         self.instance = secrets.token_hex(4)
         self.status = Status()
         self.table = UserTable(on_finding=self.status.events.add)
-        self.catalog = DecoderCatalog()
-        self.pools = PolicyPools(configured_policy(settings))
-        self.controller = DirectiveController(self.table, self.catalog, self.pools, settings.stale_after_s)
-        self.repository = TufRepository(settings.repository_path, settings.key_path)
+        self.pools = SitePools(configured_policy(settings), max(len(settings.sites), 1))
+        self.repository = TufRepository(settings.repository_path, settings.key_path, layout=DIRECTED)
         self.tuf_versions = self.repository.versions()
         self.planner = UpdatePlanner(
             PlannerSettings(
                 budget_s=settings.update_budget_s,
                 job_timeout_s=settings.update_budget_s * settings.job_timeout_factor + 30.0,
                 collect_s=settings.update_collect_s,
+                min_pictures=settings.update_min_pictures,
                 cooldown_s=settings.update_cooldown_s,
                 backoff_max_s=settings.update_backoff_max_s,
                 min_gain_db=settings.min_gain_db,
             ),
             f"xapp-{self.instance}",
         )
-        self.client = RuntimeClient(
-            settings.runtime_url,
-            timeout_s=settings.runtime_timeout_s,
-            verify=tls_context(settings.tls_ca, settings.tls_cert, settings.tls_key),
-            on_instance=self._instance_changed,
+        reports = SiteReports(self.planner)
+        self.sites = Sites(
+            SharedParts(
+                settings=settings,
+                table=self.table,
+                status=self.status,
+                pools=self.pools,
+                issuer=f"xapp-{self.instance}",
+                listener=reports,
+                clock=self.clock,
+                capabilities={},
+            )
+        )
+        self.sdl = Sdl(namespace=settings.sdl_namespace, on_change=self._sdl_changed)
+        self.rollouts = RolloutDriver(
+            self.sites,
+            self.repository,
+            self.sdl,
+            self.status,
+            plan_settings(settings),
+            gate_settings(settings),
+            population=lambda group, family: users_by_site(self.table, self.sites.name_of, group, family),
+            assign=self._assign,
+            switched=self._switched,
+            delivery=Delivery(PushOptions.of(settings), self.status.deliveries.on_progress),
         )
         self.coordinator = UpdateCoordinator(
-            self.client,
+            self.sites,
             self.repository,
             self.planner,
-            self.catalog,
             self.table,
             self.status,
+            rollouts=self.rollouts,
             make_detector=lambda: GroupDriftDetector(
                 min_samples=settings.drift_min_samples, threshold=settings.drift_threshold
             ),
         )
-        self.actuator = Actuator(
-            self.client,
-            f"xapp-{self.instance}",
-            self.status,
-            full=self.controller.full,
-            on_rejected=self._rejected,
-        )
-        self.site_watch = SiteWatch(
-            self.client,
-            self.coordinator,
-            self.catalog,
-            self.table,
-            self.status,
-            on_restart=self.actuator.resend_all,
-        )
-        self.sdl = Sdl(namespace=settings.sdl_namespace, on_change=self._sdl_changed)
+        reports.coordinator, reports.rollouts = self.coordinator, self.rollouts
         self.rnib_sdl = RnibSdl() if settings.discover else None
-        self.keeper = StateKeeper(self.sdl, self._snapshot, self._restore, settings.snapshot_period_s)
+        self.keeper = StateKeeper(
+            self.sdl,
+            take=lambda: take_snapshot(self),
+            restore=lambda snapshot: restore_snapshot(self, snapshot),
+            period_s=settings.snapshot_period_s,
+        )
         self.platform = RicPlatform(
             settings,
             self.source,
@@ -142,11 +158,11 @@ class XApp:
         )
         self.alarm_rules = AlarmRules(self.platform.alarms, self.status, self.table, self.clock)
         self.status.events.listener = self.alarm_rules.on_event
+        self.pair_watch = PairWatch(self.table, self.status.events.add, self.status.metrics.registry)
         self.ingest = IndicationIngest(
             self.table,
-            self.controller,
-            self.actuator,
             self.status,
+            site_of=self.sites.by_meid,
             plan_of=lambda meid: self.nodes.plan(meid) if self.nodes is not None else None,
             on_indication=lambda meid, sub_id: (
                 self.nodes is not None and self.nodes.on_indication(meid, sub_id)
@@ -159,7 +175,9 @@ class XApp:
         self.http_port = settings.http_port
         self.probed = False
         self._stopping = asyncio.Event()
-        for peer in ("runtime", "telemetry", "redis", SUBMGR):
+        for link in self.sites.links:
+            link.expect_peers()
+        for peer in ("redis", SUBMGR):
             self.status.peers.expect(peer)
         self.status.metrics.build.info({"version": _version()})
         self.status.metrics.transport.info(
@@ -251,33 +269,17 @@ class XApp:
             settings, self.table, self.nodes.functions, self.ingest.users, control, clock=self.clock
         )
         self.nodes.on_reconnected = self.radio.slices.forget
-        self._watch_counters(control)
-
-    def _watch_counters(self, control: RicControl) -> None:
-        transport, nodes, radio, platform = self.transport, self.nodes, self.radio, self.platform
-        assert transport is not None
-        assert nodes is not None
-        assert radio is not None
-        watch = self.status.metrics.parts.watch
-        watch("rmr", lambda: transport.counters)
-        watch("subscriptions", lambda: nodes.subscriptions.counters)
-        watch("rnib", lambda: nodes.rnib.counters if nodes.rnib is not None else None)
-        watch("metric_trust", lambda: self.table.sources.counters)
-        watch("a1", lambda: platform.a1.handler.counters)
-        watch("alarms", lambda: platform.alarms.counters)
-        watch("config", lambda: platform.config.counters if platform.config is not None else None)
-        watch("appmgr", lambda: platform.registration.counters if platform.registration else None)
-        watch("control", lambda: control.counters)
-        watch("slice_quotas", lambda: radio.slices.counters)
+        watch_parts(self, self.nodes, self.radio, control)
 
     def _work(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
         assert self.nodes is not None
         assert self.radio is not None
         return [
-            ("actuator", self.actuator.run),
-            ("site", self.site_watch.watch_models),
-            ("telemetry", self.site_watch.consume_telemetry),
+            *(part for link in self.sites.links for part in link.work()),
             ("updates", self.coordinator.run),
+            ("rollouts", self.rollouts.run),
+            ("lost_bundles", LostBundles(self.sites, self.rollouts, self.status).run),
+            ("admin", AdminListener(self.settings, self.rollouts).run),
             ("state", self.keeper.run),
             ("sdl", self.sdl.watch),
             ("subscriptions", self.nodes.run),
@@ -301,10 +303,13 @@ class XApp:
         while True:
             await asyncio.sleep(1.0)
             for user in self.table.remove_silent(self.clock(), self.settings.remove_after_s):
-                self.site_watch.capabilities.pop(user, None)
+                self.sites.capabilities.pop(user, None)
+            for link in self.sites.links:
+                link.forget_departed(self.clock())
             self.tuf_versions = await asyncio.to_thread(self.repository.versions)
             if self.nodes is not None:
                 self.alarm_rules.look(self.nodes.subscriptions, self.platform.registration)
+            self.pair_watch.look()
             self.update_gauges()
 
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
@@ -320,7 +325,7 @@ class XApp:
         await self.nodes.close(DRAIN_S)
         await self.radio.slices.close()
         await self.transport.close()
-        if self.status.peers.is_up("runtime") and not await self.actuator.flush(DRAIN_S / 2):
+        if not all(await asyncio.gather(*(link.flush(DRAIN_S / 2) for link in self.sites.links))):
             _log.warning("directives were not all acknowledged before the shutdown")
         for task in workers:
             task.cancel()
@@ -331,7 +336,7 @@ class XApp:
         for layer in (self.sdl, self.rnib_sdl):
             if layer is not None:
                 await layer.close()
-        await self.client.close()
+        await self.sites.close()
 
     def update_gauges(self) -> None:
         """Bring gauges up to date that nobody sets on the hot path."""
@@ -341,22 +346,17 @@ class XApp:
         metrics.users.labels("stale").set(len(table) - active)
         for name, count in table.out_of_range.items():
             metrics.out_of_range.labels(name).set(count)
-        if self.controller.last is not None:
-            metrics.mean_prefix.set(self.controller.last.mean_prefix)
-            metrics.predicted_miss.set(self.controller.last.predicted_miss)
-
-    # The client and the actuator are built before the site watch that they report to.
-    def _instance_changed(self, old: str, new: str) -> None:
-        self.site_watch.on_instance(old, new)
-
-    def _rejected(self, rejected: list[RejectedDirective]) -> None:
-        self.site_watch.on_rejected(rejected)
+        for link in self.sites.links:
+            if link.controller.last is not None:
+                metrics.mean_prefix.labels(link.label).set(link.controller.last.mean_prefix)
+                metrics.predicted_miss.labels(link.label).set(link.controller.last.predicted_miss)
 
     def _reconfigure(self, settings: XAppSettings, changed: frozenset[str]) -> None:
         """Follow the live settings of a changed file. Raises ValueError, and then nothing changed."""
         self.pools.configure(configured_policy(settings))
         self.settings = settings
-        self.controller.stale_after_s = settings.stale_after_s
+        for link in self.sites.links:
+            link.controller.stale_after_s = settings.stale_after_s
         logging.getLogger().setLevel(settings.log_level)
         if self.nodes is not None:
             self.nodes.configure(settings)
@@ -370,24 +370,14 @@ class XApp:
         else:
             self.status.peers.down("redis", detail)
 
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(
-            written_ns=time.time_ns(),
-            instance=self.instance,
-            assigned=[(group, family, number) for (group, family), number in self.catalog.assigned.items()],
-            planner=self.planner.snapshot(self.clock()),
-            capabilities=list(self.site_watch.capabilities.values()),
-            subscriptions=self.nodes.phases() if self.nodes else {},
-            tuf=self.tuf_versions,
-        )
+    def _assign(self, site: str, group: str, family: str, version: int) -> None:
+        """All users of a group at a site get a version from the next decision on."""
+        self.coordinator.assign(site, group, family, version)
 
-    def _restore(self, snapshot: Snapshot) -> None:
-        self.planner.restore(snapshot.planner, self.clock())
-        for group, family, number in snapshot.assigned:
-            self.coordinator.assign(group, family, number)
-        for report in snapshot.capabilities:
-            if report.user not in self.site_watch.capabilities:
-                self.site_watch.fold_capability(report)
+    def _switched(self, users: list[str]) -> None:
+        """What was learned of their content was learned with another version."""
+        rows = [row for row in map(self.table.row, users) if row is not None]
+        self.table.forget_content(np.array(rows, np.int64))
 
 
 def _version() -> str:

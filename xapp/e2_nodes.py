@@ -1,9 +1,9 @@
 """The E2 nodes that the xApp listens to: which there are, what is asked of each, and its subscription.
 
-Nodes come from the settings (``meids``) and from the R-NIB. A configured node is subscribed to from the
-start, as the usual KPM function would be (:func:`configured_plan`), and for good; when the R-NIB knows what
-it offers, that decides. A node that only the R-NIB knows is subscribed to while it is there. What neither
-says (FlexRIC's dialect, units, the carrier) comes from ``e2_nodes`` of the settings.
+Nodes come from the settings (``meids``, ``sites``) and from the R-NIB. A configured node is subscribed to
+from the start, as the usual KPM function would be (:func:`configured_plan`), and for good; when the R-NIB
+knows what it offers, that decides. A node that only the R-NIB knows is subscribed to while it is there. What
+neither says (FlexRIC's dialect, units, the carrier) comes from ``e2_nodes`` of the settings.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class E2Nodes:
             admin_url=settings.submgr_admin_url or None,
         )
         self.rnib = RnibWatch(RnibReader(rnib), self.on_change) if rnib is not None else None
-        for meid in settings.meids:
+        for meid in settings.configured_meids:
             self._adopt(self._configured(meid))
 
     def plan(self, meid: str) -> SubscriptionPlan | None:
@@ -152,11 +152,11 @@ class E2Nodes:
 
     def configure(self, settings: XAppSettings) -> None:
         """Follow changed settings: ``meids``, ``e2_nodes``, the carrier, and ``report_period_ms``."""
-        dropped = set(self._settings.meids) - set(settings.meids)
+        dropped = set(self._settings.configured_meids) - set(settings.configured_meids)
         self._settings = settings
         known = self.rnib.state.nodes if self.rnib is not None else {}
         connected = {meid: node for meid, node in known.items() if node.connected}
-        for meid in settings.meids:
+        for meid in settings.configured_meids:
             if meid not in connected:
                 self._adopt(self._configured(meid))
         for meid in dropped - known.keys():
@@ -209,7 +209,7 @@ class E2Nodes:
         )
         if plan is not None:
             self._adopt(plan)
-        elif node.name in settings.meids:
+        elif node.name in settings.configured_meids:
             self._adopt(self._configured(node.name))
         elif node.name not in self.plans:
             self._status.events.add(
@@ -255,7 +255,7 @@ class E2Nodes:
 
     def _gone(self, node: E2NodeInfo) -> None:
         self.functions.pop(node.name, None)
-        if node.name in self._settings.meids:
+        if node.name in self._settings.configured_meids:
             self.subscriptions.on_node_disconnected(node.name)
         else:
             self._leave(node.name)

@@ -1,9 +1,11 @@
-"""The xApp's HTTP endpoints: metrics, health, subscription notifications, configuration, symptoms, state."""
+"""The xApp's HTTP endpoints: metrics, health, subscription notifications, configuration, symptoms, state,
+roll-outs."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from xapp.http_server import BodyTooLargeError, read_body
+from xapp.rollout.api import loopback_guard, rollout_routes
 from xapp.state_view import build_state
 from xapp.symptom_data import (
     build_config_answer,
@@ -101,6 +104,7 @@ def create_http_app(xapp: XApp) -> Starlette:
             Route("/ric/v1/config", config),
             Route("/ric/v1/symptomdata", symptom_data),
             Route("/semcom/v1/state", state),
+            *rollout_routes(xapp.rollouts, loopback_guard(xapp.settings.http_host), time.time),
         ]
     )
 

@@ -1,8 +1,10 @@
-"""HTTP inside a larger program: a server that leaves the signals to it, a bound socket, a bounded body."""
+"""HTTP inside a larger program: a server that leaves the signals to it, a bound socket, a bounded body,
+what loopback is."""
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -38,6 +40,14 @@ def bound_socket(host: str, port: int) -> socket.socket:
         bound.close()
         raise OSError(error.errno, f"HTTP {host}:{port}: {error.strerror}") from error
     return bound
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's loopback; other names are not looked up."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -1,7 +1,7 @@
 """The hot path: RMR message -> E2AP -> KPM -> user table -> policy -> actuator, on the event loop.
 
-A bad message is counted by cause, logged once per cause and node, and dropped. Decisions are coalesced:
-several indications read together lead to one decision.
+A bad message is counted by cause, logged once per cause and node, and dropped. Decisions are made for the
+site that serves the node, and coalesced: several indications of a site read together lead to one decision.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from xapp.actuator import Actuator
 from xapp.policy.controller import DirectiveController
@@ -31,6 +32,26 @@ _SLICE: Final = "sliceID="
 PlanOf = Callable[[str], SubscriptionPlan | None]
 """What is asked of an E2 node, by its id; None for one that is not listened to."""
 
+NO_SITE: Final = -1
+"""In the user table's column ``site``: no site serves the user's node."""
+
+
+class DecidingSite(Protocol):
+    """The part of :class:`xapp.sites.SiteLink` needed here."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def controller(self) -> DirectiveController: ...
+
+    @property
+    def actuator(self) -> Actuator: ...
+
+
+SiteOf = Callable[[str], DecidingSite | None]
+"""The site that serves an E2 node, by its id; None for one of no site."""
+
 IndicationCallback = Callable[[str, int], bool]
 """Called with (E2 node id, RMR sub_id) for each indication of a node that is listened to; False: it is of no
 subscription in force."""
@@ -40,36 +61,37 @@ class IndicationIngest:
     """See the module docstring.
 
     Args:
-        table, controller, actuator, status: what it feeds.
+        table, status: what it feeds.
+        site_of: whose users are decided about; those of a node without a site are only kept in the table.
         plan_of: what is asked of each node; messages of others are dropped.
         on_indication: told of every indication, decodable or not: the subscription is alive.
         clock: monotonic seconds.
 
     Attributes:
         users: a user of each node as it was reported last, for requests that must name one.
+        without_site: user reports of nodes that no site serves, by node.
     """
 
     def __init__(
         self,
         table: UserTable,
-        controller: DirectiveController,
-        actuator: Actuator,
         status: Status,
         *,
+        site_of: SiteOf,
         plan_of: PlanOf,
         on_indication: IndicationCallback,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.users: dict[str, kpm.UeId] = {}
+        self.without_site: Counter[str] = Counter()
         self._table = table
-        self._controller = controller
-        self._actuator = actuator
         self._status = status
+        self._site_of = site_of
         self._plan_of = plan_of
         self._on_indication = on_indication
         self._clock = clock
         self._logged: set[tuple[str, str]] = set()
-        self._received_ns: int | None = None
+        self._received_ns: dict[int, int] = {}
 
     def on_message(self, message: RmrMessage, received_ns: int) -> None:
         """Take one RIC Indication; ``received_ns``: ``time.perf_counter_ns()`` when its bytes were read."""
@@ -99,24 +121,25 @@ class IndicationIngest:
         self._status.decode.add(elapsed)
         self._status.metrics.decode.observe(elapsed)
         self._status.metrics.indications.labels(node, "decoded").inc()
-        self._fold(plan, content.users)
-        if self._received_ns is None:
-            self._received_ns = received_ns
-            asyncio.get_running_loop().call_soon(self.decide)
+        site = self._site_of(node)
+        self._fold(plan, content.users, NO_SITE if site is None else site.index)
+        if site is None:
+            self._note_missing_site(node, len(content.users))
+        elif site.index not in self._received_ns:
+            self._received_ns[site.index] = received_ns
+            asyncio.get_running_loop().call_soon(self._decide, site)
 
-    def decide(self) -> None:
-        """One decision for everything folded so far; changed directives go to the actuator."""
-        received_ns, self._received_ns = self._received_ns, None
-        if received_ns is None:
-            received_ns = time.perf_counter_ns()
+    def _decide(self, site: DecidingSite) -> None:
+        """One decision for all that was folded of a site so far; changed directives go to its actuator."""
+        received_ns = self._received_ns.pop(site.index)
         start = time.perf_counter()
-        directives = self._controller.decide(self._clock())
+        directives = site.controller.decide(self._clock())
         elapsed = time.perf_counter() - start
         self._status.policy.add(elapsed)
         self._status.metrics.policy.observe(elapsed)
-        self._actuator.submit(directives, received_ns)
+        site.actuator.submit(directives, received_ns)
 
-    def _fold(self, plan: SubscriptionPlan, reports: Sequence[kpm.UeReport]) -> None:
+    def _fold(self, plan: SubscriptionPlan, reports: Sequence[kpm.UeReport], site: int) -> None:
         if not reports:
             return
         node = plan.node
@@ -133,7 +156,7 @@ class IndicationIngest:
                 column[index] = value
         # The first name of a metric counts: the unlabelled value is the total, a labelled one stands in.
         metrics = plan.columns({**plain, **labelled})
-        self._table.fold_indication(node, users, metrics, self._clock())
+        self._table.fold_indication(node, users, metrics, self._clock(), site)
         for name, values in labelled.items():
             self._note_slice(name, users, values)
         self._status.counters["ue_reports"] += len(users)
@@ -145,6 +168,13 @@ class IndicationIngest:
         if label:
             members = [user for user, value in zip(users, values, strict=True) if value is not None]
             self._table.set_slice(members, label.removeprefix(_SLICE))
+
+    def _note_missing_site(self, node: str, users: int) -> None:
+        if node not in self.without_site:
+            self._status.events.add(
+                "site_missing", f"{node}: of no site in `sites`; its users get no directives", e2_node=node
+            )
+        self.without_site[node] += users
 
     def _undecodable(self, node: str, outcome: str, error: E2DecodeError) -> None:
         self._status.counters["decode_errors"] += 1

@@ -1,4 +1,7 @@
-"""Prometheus metrics of the xApp, and the bounded reservoir behind the percentiles of the state view."""
+"""Prometheus metrics of the xApp, and the bounded reservoir behind the percentiles of the state view.
+
+Where ``runtime_url`` is the only site, the label ``site`` is empty, which to Prometheus is the same as none.
+"""
 
 from __future__ import annotations
 
@@ -79,31 +82,40 @@ class XAppMetrics:
             registry=registry,
         )
         self.decode = self._histogram("decode", "E2AP and KPM decoding of one indication")
-        self.policy = self._histogram("policy", "One policy decision for all users")
+        self.policy = self._histogram("policy", "One policy decision for all users of a site")
         self.loop = self._histogram("loop", "Indication received to directive acknowledged by the runtime")
         self.users = Gauge("semcom_xapp_users", "Users in the table, by state", ["state"], registry=registry)
-        self.mean_prefix = Gauge("semcom_xapp_mean_prefix", "Mean latent channels decided", registry=registry)
+        self.mean_prefix = Gauge(
+            "semcom_xapp_mean_prefix", "Mean latent channels decided", ["site"], registry=registry
+        )
         self.predicted_miss = Gauge(
-            "semcom_xapp_predicted_miss_ratio", "Predicted share of pictures below target", registry=registry
+            "semcom_xapp_predicted_miss_ratio",
+            "Predicted share of pictures below target",
+            ["site"],
+            registry=registry,
         )
         self.directives = Counter(
             "semcom_xapp_directives_total",
             "Directives, by outcome (applied, rejected)",
-            ["outcome"],
+            ["outcome", "site"],
             registry=registry,
         )
         self.batches = Counter(
             "semcom_xapp_directive_batches_total",
             "Directive batches, by outcome (acknowledged, retried, refused)",
-            ["outcome"],
+            ["outcome", "site"],
             registry=registry,
         )
         self.telemetry = Counter(
-            "semcom_xapp_telemetry_events_total", "Telemetry events, by kind", ["kind"], registry=registry
+            "semcom_xapp_telemetry_events_total",
+            "Telemetry events, by kind",
+            ["kind", "site"],
+            registry=registry,
         )
         self.telemetry_gaps = Counter(
             "semcom_xapp_telemetry_gaps_total",
             "Telemetry events lost in the site's buffer",
+            ["site"],
             registry=registry,
         )
         self.drifts = Counter(
@@ -118,17 +130,26 @@ class XAppMetrics:
         self.bytes_pushed = Counter(
             "semcom_xapp_update_bytes_total", "Bytes pushed to sites' inboxes", registry=registry
         )
+        self.push_missing = Gauge(
+            "semcom_xapp_push_missing_bytes",
+            "Bytes that a site does not have yet of the bundle last pushed to it",
+            ["site"],
+            registry=registry,
+        )
         self.model_version = Gauge(
             "semcom_xapp_model_version_info",
-            "1 for each decoder version assigned to a group",
-            ["group", "decoder", "version"],
+            "1 for each decoder version assigned to a group at a site",
+            ["group", "decoder", "version", "site"],
             registry=registry,
         )
         self.peer_up = Gauge(
-            "semcom_xapp_peer_up", "1 while the peer is reachable", ["peer"], registry=registry
+            "semcom_xapp_peer_up", "1 while the peer is reachable", ["peer", "site"], registry=registry
         )
         self.peer_reconnects = Counter(
-            "semcom_xapp_peer_reconnects_total", "Times a lost peer came back", ["peer"], registry=registry
+            "semcom_xapp_peer_reconnects_total",
+            "Times a lost peer came back",
+            ["peer", "site"],
+            registry=registry,
         )
         self.transport = Info("semcom_xapp_rmr_transport", "RMR transport in use, and why", registry=registry)
         self.parts = PartCounters(registry)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from xapp.app import XApp
+    from xapp.e2_nodes import E2Nodes
+    from xapp.radio_loop import RadioLoop
+    from xapp.ric.control import RicControl
 
 
 class PartCounters(Collector):
@@ -42,3 +48,20 @@ class PartCounters(Collector):
                 else:
                     family.add_metric((part, field.name, ""), value)
         return (family,)
+
+
+def watch_parts(xapp: XApp, nodes: E2Nodes, radio: RadioLoop, control: RicControl) -> None:
+    """Show the counters of an xApp's parts, once its RIC side is open."""
+    transport, platform = xapp.transport, xapp.platform
+    watch = xapp.status.metrics.parts.watch
+    watch("rmr", lambda: transport.counters if transport is not None else None)
+    watch("subscriptions", lambda: nodes.subscriptions.counters)
+    watch("rnib", lambda: nodes.rnib.counters if nodes.rnib is not None else None)
+    watch("metric_trust", lambda: xapp.table.sources.counters)
+    watch("a1", lambda: platform.a1.handler.counters)
+    watch("alarms", lambda: platform.alarms.counters)
+    watch("config", lambda: platform.config.counters if platform.config is not None else None)
+    watch("appmgr", lambda: platform.registration.counters if platform.registration else None)
+    watch("control", lambda: control.counters)
+    watch("slice_quotas", lambda: radio.slices.counters)
+    watch("sites", lambda: xapp.sites.counters(xapp.ingest.without_site))

@@ -35,7 +35,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Persisted state.
 
     Attributes:
-        assigned: (group, decoder family, version) delivered.
+        assigned: (group, decoder family, version) delivered to the one site of ``runtime_url``.
+        site_assigned: the same by name of the site where ``sites`` names them.
         planner: from :meth:`xapp.updates.planner.UpdatePlanner.snapshot`.
         capabilities: last report of each user: devices announce themselves rarely.
         subscriptions: phase by E2 node; tuf: metadata versions. Both for people.
@@ -49,6 +50,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: list[CapabilityReport]
     subscriptions: dict[str, str]
     tuf: dict[str, int]
+    site_assigned: dict[str, list[tuple[str, str, int]]] = {}
 
 
 class StateKeeper:

@@ -20,7 +20,8 @@ from typing import Any, Final, Protocol
 import httpx
 
 from xapp.config_watch import ConfigWatch
-from xapp.policy.pools import ConfiguredPolicy, PolicyPools
+from xapp.policy.pools import ConfiguredPolicy
+from xapp.policy.site_pools import SitePools
 from xapp.ric.a1.handler import HANDLER_ID, A1Handler
 from xapp.ric.a1.instances import InstanceStore
 from xapp.ric.a1.policy_type import POLICY_TYPE_ID
@@ -108,7 +109,7 @@ class RicPlatform:
         source: ConfigSource,
         status: Status,
         sdl: Sdl,
-        pools: PolicyPools,
+        pools: SitePools,
         *,
         ready: Callable[[], bool],
         on_reconfigured: Reconfigured,
@@ -292,8 +293,9 @@ def _check(settings: XAppSettings) -> None:
         ValueError: no such policy, parameter or log level, or too many E2 nodes.
     """
     configured_policy(settings).make()
-    if len(set(settings.meids)) > MAX_NODES:
-        raise ValueError(f"meids: {len(settings.meids)} E2 nodes, at most {MAX_NODES} can be subscribed to")
+    meids = settings.configured_meids
+    if len(meids) > MAX_NODES:
+        raise ValueError(f"meids, sites: {len(meids)} E2 nodes, at most {MAX_NODES} can be subscribed to")
 
 
 def _version() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -17,8 +17,9 @@ import msgpack
 import msgspec
 
 from codec_runtime.contract import paths
-from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
+from codec_runtime.contract.bundle import DELTA_FILE, MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
 from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch
+from codec_runtime.contract.ranges import CONTENT_RANGE, UPLOAD_OFFSET, ByteRange
 from codec_runtime.contract.telemetry import TelemetryEvent, TrainingReport
 from codec_runtime.contract.updates import (
     ActivationReport,
@@ -32,12 +33,21 @@ AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_WEIGHTS_BYTES: Final = 256 << 20
+LONGEST_RETRY_AFTER_S: Final = 60.0
 _MAX_EVENT_BYTES: Final = 1 << 20
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class RuntimeUnavailable(RuntimeError):
     """The runtime could not be reached, answered too late or with 5xx: try again later."""
+
+
+class RuntimeBusy(RuntimeUnavailable):
+    """The runtime puts this off (429): its users go first. Try again after ``retry_after_s``."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class RuntimeRefused(RuntimeError):
@@ -159,7 +169,12 @@ class RuntimeClient:
                 f"job {job}: {WEIGHTS_FILE} has {len(data)} bytes and does not match the manifest "
                 f"({weights.size} bytes, sha256 {weights.sha256[:12]}...)"
             )
-        return manifest, {MANIFEST_FILE: manifest_bytes, WEIGHTS_FILE: data}
+        files = {MANIFEST_FILE: manifest_bytes, WEIGHTS_FILE: data}
+        if manifest.delta is not None and manifest.delta.size < weights.size:
+            files[DELTA_FILE] = await self._download(f"{base}/{DELTA_FILE}", manifest.delta.size)
+            if hashlib.sha256(files[DELTA_FILE]).hexdigest() != manifest.delta.sha256:
+                raise CandidateError(f"job {job}: {DELTA_FILE} does not match the manifest")
+        return manifest, files
 
     async def inbox(self) -> InboxListing:
         """Target files that need not travel again."""
@@ -169,9 +184,22 @@ class RuntimeClient:
         """Write a TUF metadata file."""
         await self._request("PUT", f"{paths.INBOX}/metadata/{name}", data, self._timeout)
 
-    async def put_target(self, name: str, data: bytes) -> None:
-        """Write a target under its consistent-snapshot name (``<folder>/<sha256>.<file>``)."""
-        await self._request("PUT", f"{paths.INBOX}/targets/{name}", data, self._slow)
+    async def put_chunk(self, name: str, span: ByteRange, data: bytes) -> int:
+        """Write a part of a target under its consistent-snapshot name (``<folder>/<sha256>.<file>``).
+
+        Returns:
+            How many bytes of the file the site has, from its start: the offset to go on at, which is not that
+            behind ``span`` where the site had another number than ``span.first``.
+        """
+        path = f"{paths.INBOX}/targets/{name}"
+        headers = {CONTENT_RANGE: span.header}
+        response = await self._send("PUT", path, data, self._slow, headers)
+        if not response.is_success and response.status_code != httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _refusal(response, f"PUT {path}")
+        offset = response.headers.get(UPLOAD_OFFSET, "")
+        if not (offset.isascii() and offset.isdigit()):
+            raise RuntimeRefused(f"PUT {path}: the answer says no {UPLOAD_OFFSET}")
+        return int(offset)
 
     async def activate(self, bundles: list[str]) -> ActivationReport:
         """Verify, load and swap."""
@@ -224,13 +252,23 @@ class RuntimeClient:
     async def _request(
         self, method: str, path: str, content: bytes | None, limit: httpx.Timeout
     ) -> httpx.Response:
-        try:
-            response = await self._http.request(method, path, content=content, timeout=limit)
-        except httpx.HTTPError as error:
-            raise RuntimeUnavailable(f"{method} {path}: {_text(error)}") from error
+        response = await self._send(method, path, content, limit)
         if not response.is_success:
             raise _refusal(response, f"{method} {path}")
         return response
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        limit: httpx.Timeout,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, content=content, timeout=limit, headers=headers)
+        except httpx.HTTPError as error:
+            raise RuntimeUnavailable(f"{method} {path}: {_text(error)}") from error
 
     async def _download(self, path: str, limit: int) -> bytes:
         chunks = bytearray()
@@ -258,7 +296,10 @@ class RuntimeClient:
 def _refusal(response: httpx.Response, what: str) -> RuntimeUnavailable | RuntimeRefused:
     text = response.text[:300] if response.is_closed or response.is_stream_consumed else ""
     message = f"{what}: HTTP {response.status_code} {text}"
-    if response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        said = response.headers.get("retry-after", "")
+        return RuntimeBusy(message, min(float(said), LONGEST_RETRY_AFTER_S) if said.isdecimal() else 1.0)
+    if response.is_server_error:
         return RuntimeUnavailable(message)
     return RuntimeRefused(message, response.status_code)
 

@@ -4,12 +4,15 @@ environment prefix ``SEMCOM_XAPP``, section ``controls`` of an OSC ``config-file
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
+from xapp.http_server import is_loopback
 from xapp.ric.kpm.versions import KpmVersion
 from xapp.ric.measurement_names import UNITS, Carrier, rank_of
 
@@ -64,6 +67,25 @@ class E2NodeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
                 raise ValueError(f"measurement {name!r}: nothing is known to be read from it")
 
 
+class SiteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A site: one codec runtime and the E2 nodes whose users it serves.
+
+    Attributes:
+        url: of its runtime, ``http`` or ``https``, host and port, without a path.
+        meids: its E2 nodes, exact ids.
+    """
+
+    url: str
+    meids: list[str] = []
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the setting and what would be right."""
+        if not _is_base_url(self.url):
+            raise ValueError(f"url = {self.url!r}: http(s)://host[:port] without a path is needed")
+        if not all(self.meids) or len(set(self.meids)) != len(self.meids):
+            raise ValueError(f"meids = {self.meids}: distinct, non-empty E2 node ids are needed")
+
+
 class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every setting has a default that works on one machine.
 
@@ -91,7 +113,10 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         rc_timeout_s: wait for the answer to a control request.
         notification_url: base URL of this xApp as the subscription manager sees it; empty: built from
             ``http_host`` (the host name when that is a wildcard) and ``http_port``.
-        runtime_url: the codec runtime of the site.
+        runtime_url: the codec runtime that serves every E2 node; of no effect with ``sites``.
+        sites: by name (the runtime's own ``site``), the sites served: see :class:`SiteOptions`. Their E2
+            nodes are subscribed to like ``meids``. Users of a node of no site get no directives. Empty: one
+            site, ``runtime_url``, for all.
         runtime_timeout_s: limit of one request to the runtime.
         state_dir: where the xApp keeps files; repository_dir, key_dir: empty for ``<state_dir>/tuf`` and
             ``<repository_dir>/keys``.
@@ -100,13 +125,28 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         budget_prefix: mean number of latent channels a picture may use; R = prefix / 96.
         update_budget_s: wall time of a training job; job_timeout_factor: a job is given up after
             ``update_budget_s * job_timeout_factor + 30`` seconds.
-        update_collect_s: between drift and training, so that pictures of the new kind gather at the site.
+        update_collect_s: between drift and training, so that pictures of the new kind gather at the site; up
+            to four times that while there are fewer than ``update_min_pictures`` of them.
         min_gain_db: a candidate with a smaller held-out gain is refused.
         drift_min_samples: quality reports of a group before drift can be declared.
         drift_threshold: decision limit of the cumulative sum, in standard deviations.
         update_cooldown_s: after an update, and twice per failure up to ``update_backoff_max_s``.
+        rollout_canary_share: of the users at ``rollout_canary_sites`` sites that get a new version first;
+            rollout_shares: of all users, in the stages behind it.
+        rollout_observe_s: length of a stage; below ``rollout_small_population`` users there is one stage,
+            half against half, of ``rollout_small_observe_s``.
+        rollout_margin_db, rollout_error_margin, rollout_late_margin: loss of PSNR, rise of the share of
+            failures and of late pictures, against the control group, that are tolerated.
+        rollout_false_alarm_rate: probability that a version within these limits is rolled back as harmful.
+        rollout_min_reports: quality reports on each side before a stage can end well.
+        admin_host, admin_port: where roll-outs are commanded from, besides ``http_port`` on loopback; 0: off.
+            Off loopback it needs admin_tls_cert, admin_tls_key and admin_client_ca (PEM): mutual TLS.
         stale_after_s, remove_after_s: a user without indications is stale, later removed.
         snapshot_period_s: between two snapshots to SDL.
+        push_chunk_bytes: of an update sent in one request.
+        push_rate_bytes_per_s, push_total_rate_bytes_per_s: to one site, and to all together; 0 for no limit.
+        push_parallel_sites: that are pushed to at a time.
+        push_busy_limit_s: how long a push waits, all in all, for a site whose users go first.
         tls_ca, tls_cert, tls_key: PEM files for mTLS towards the runtime; empty for none.
     """
 
@@ -132,6 +172,7 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rc_timeout_s: float = 1.0
     notification_url: str = ""
     runtime_url: str = "http://127.0.0.1:8480"
+    sites: dict[str, SiteOptions] = {}
     runtime_timeout_s: float = 5.0
     state_dir: str = "xapp-state"
     repository_dir: str = ""
@@ -143,14 +184,36 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     update_budget_s: float = 12.0
     job_timeout_factor: float = 4.0
     update_collect_s: float = 3.0
+    update_min_pictures: int = 16
     min_gain_db: float = 0.1
     drift_min_samples: int = 8
     drift_threshold: float = 6.0
     update_cooldown_s: float = 20.0
     update_backoff_max_s: float = 300.0
+    rollout_canary_share: float = 0.1
+    rollout_canary_sites: int = 1
+    rollout_shares: list[float] = msgspec.field(default_factory=lambda: [0.5])
+    rollout_observe_s: float = 300.0
+    rollout_small_population: int = 10
+    rollout_small_observe_s: float = 6.0
+    rollout_margin_db: float = 0.3
+    rollout_error_margin: float = 0.02
+    rollout_late_margin: float = 0.10
+    rollout_false_alarm_rate: float = 0.05
+    rollout_min_reports: int = 3
+    admin_host: str = "127.0.0.1"
+    admin_port: int = 0
+    admin_tls_cert: str = ""
+    admin_tls_key: str = ""
+    admin_client_ca: str = ""
     stale_after_s: float = 3.0
     remove_after_s: float = 30.0
     snapshot_period_s: float = 3.0
+    push_chunk_bytes: int = 4 << 20
+    push_rate_bytes_per_s: float = 16.0 * (1 << 20)
+    push_total_rate_bytes_per_s: float = 0.0
+    push_parallel_sites: int = 8
+    push_busy_limit_s: float = 300.0
     sdl_namespace: str = "semcom"
     log_level: str = "INFO"
     tls_ca: str = ""
@@ -162,10 +225,15 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for name, low, high in (
             ("rmr_port", 0, 65535),
             ("http_port", 0, 65535),
+            ("admin_port", 0, 65535),
+            ("rollout_observe_s", 0.1, 604_800.0),
+            ("rollout_small_observe_s", 0.1, 604_800.0),
             ("report_period_ms", 10, 60_000),
             ("budget_prefix", 1.0, 96.0),
             ("quality_target_db", 0.0, 100.0),
             ("update_budget_s", 0.1, 86_400.0),
+            ("update_collect_s", 0.0, 86_400.0),
+            ("update_min_pictures", 0, 10_000),
             ("drift_min_samples", 2, 10_000),
             ("drift_threshold", 1.0, 100.0),
             ("runtime_timeout_s", 0.05, 600.0),
@@ -175,18 +243,37 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ("rc_requestor_id", 1, 65535),
             ("rc_timeout_s", 0.05, 60.0),
             ("snapshot_period_s", 0.1, 3600.0),
+            ("push_chunk_bytes", 4096, 64 << 20),
+            ("push_parallel_sites", 1, 256),
+            ("push_busy_limit_s", 0.0, 86_400.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} = {value}: {low}..{high} is needed")
+        for name in ("push_rate_bytes_per_s", "push_total_rate_bytes_per_s"):
+            if (value := getattr(self, name)) != 0 and not 1024 <= value <= 1e12:
+                raise ValueError(f"{name} = {value}: 1024..1e12, or 0 for no limit, is needed")
         for group, text in self.slices.items():
             parse_slice(text, f"slices.{group}")
+        _check_sites(self.sites)
+        self._check_admin()
         if self.alarm_manager and not _is_endpoint(self.alarm_manager):
             raise ValueError(f"alarm_manager = {self.alarm_manager!r}: host:port is needed")
         if self.log_level not in logging.getLevelNamesMapping():
             raise ValueError(f"log_level = {self.log_level!r}: DEBUG, INFO, WARNING, ERROR or CRITICAL")
         if self.remove_after_s < self.stale_after_s:
             raise ValueError(f"remove_after_s = {self.remove_after_s}: at least stale_after_s is needed")
+
+    def _check_admin(self) -> None:
+        """Raises ValueError: commands would be taken from a network without client certificates."""
+        given = [bool(self.admin_tls_cert), bool(self.admin_tls_key), bool(self.admin_client_ca)]
+        if any(given) and not all(given):
+            raise ValueError("admin_tls_cert, admin_tls_key, admin_client_ca: all three or none are needed")
+        if self.admin_port and not any(given) and not is_loopback(self.admin_host):
+            raise ValueError(
+                f"admin_host = {self.admin_host!r} is not loopback: admin_tls_cert, admin_tls_key and "
+                "admin_client_ca are needed"
+            )
 
     @property
     def repository_path(self) -> Path:
@@ -197,6 +284,12 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def key_path(self) -> Path:
         """Directory of the TUF signing keys."""
         return Path(self.key_dir) if self.key_dir else self.repository_path / "keys"
+
+    @property
+    def configured_meids(self) -> list[str]:
+        """E2 nodes to subscribe to in any case: ``meids`` and those of ``sites``, each once."""
+        of_sites = [meid for site in self.sites.values() for meid in site.meids]
+        return list(dict.fromkeys([*self.meids, *of_sites]))
 
     def node_options(self, meid: str) -> E2NodeOptions:
         """Options of an E2 node."""
@@ -219,6 +312,29 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 _NO_OPTIONS = E2NodeOptions()
+_SITE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+def _check_sites(sites: dict[str, SiteOptions]) -> None:
+    """Raises ValueError: a name is none, or two sites share an E2 node or a runtime."""
+    owner: dict[str, str] = {}
+    for name, site in sites.items():
+        if not _SITE_NAME.fullmatch(name):
+            raise ValueError(f"sites: {name!r} is no name: 1..64 letters, digits, '.', '_', '-' are needed")
+        for kind, value in (("url", site.url.rstrip("/")), *(("E2 node", meid) for meid in site.meids)):
+            other = owner.setdefault(f"{kind} {value}", name)
+            if other != name:
+                raise ValueError(f"sites.{name}: {kind} {value!r} is {other}'s; one site for each is needed")
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or parts.path.strip("/"))
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and port != 0
 
 
 def parse_slice(text: str, name: str = "slice") -> tuple[bytes, int, int | None]:

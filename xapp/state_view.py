@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from codec_runtime.contract.directives import RATE_DENOMINATOR
+from xapp.policy.decision import Decision
 from xapp.telemetry.columns import NEVER, SOURCES
 
 if TYPE_CHECKING:
@@ -74,10 +76,8 @@ def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
         "policy": _policy(xapp),
         "users": _users(xapp, now),
         "groups": _groups(xapp),
-        "models": [
-            {"kind": "decoder", "name": decoder.family, "version": decoder.version}
-            for decoder in xapp.catalog.decoders.values()
-        ],
+        "models": _models({key for link in xapp.sites.links for key in link.catalog.decoders}),
+        "sites": _sites(xapp),
         "latency_ms": {
             "loop": status.loop.summary_ms(),
             "decode": status.decode.summary_ms(),
@@ -89,7 +89,12 @@ def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
         },
         "counters": counters,
         "peers": {
-            name: {"up": peer.up is True, "reconnects": peer.reconnects, "reason": peer.reason}
+            name: {
+                "up": peer.up is True,
+                "reconnects": peer.reconnects,
+                "reason": peer.reason,
+                "site": peer.site,
+            }
             for name, peer in status.peers.peers.items()
         },
         "subscriptions": xapp.nodes.phases() if xapp.nodes else {},
@@ -99,12 +104,13 @@ def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
         "alarms": xapp.platform.alarms.active(),
         "config": _config(xapp),
         "tuf": xapp.tuf_versions,
+        "deliveries": status.deliveries.view(),
         "events": status.events.after(after),
     }
 
 
 def _policy(xapp: XApp) -> dict[str, Any]:
-    last = xapp.controller.last
+    last = _last_decision(xapp)
     settings = xapp.settings
     view: dict[str, Any] = {
         "name": settings.policy,
@@ -121,6 +127,55 @@ def _policy(xapp: XApp) -> dict[str, Any]:
             "predicted_psnr_uniform_db": _number(last.uniform_psnr_db, 3),
         }
     return view
+
+
+def _last_decision(xapp: XApp) -> Decision | None:
+    """The last decisions of all sites as one, its summary weighted by users."""
+    last = [link.controller.last for link in xapp.sites.links if link.controller.last is not None]
+    if len(last) < 2:
+        return last[0] if last else None
+    users = [len(decision.prefix) for decision in last]
+
+    def mean(name: str) -> float:
+        return float(np.average([getattr(decision, name) for decision in last], weights=users))
+
+    return Decision(
+        prefix=np.concatenate([decision.prefix for decision in last]),
+        expected_psnr_db=np.concatenate([decision.expected_psnr_db for decision in last]),
+        mean_prefix=mean("mean_prefix"),
+        predicted_miss=mean("predicted_miss"),
+        predicted_psnr_db=mean("predicted_psnr_db"),
+        uniform_psnr_db=mean("uniform_psnr_db"),
+        miss_weight=mean("miss_weight"),
+    )
+
+
+def _sites(xapp: XApp) -> list[dict[str, Any]]:
+    """What each site serves, whom, and what is assigned there."""
+    views = []
+    for link in xapp.sites.links:
+        last = link.controller.last
+        views.append(
+            {
+                "site": link.name,
+                "up": xapp.status.peers.is_up("runtime", link.label),
+                "e2_nodes": None if link.meids is None else sorted(link.meids),
+                "users": int((xapp.table.site == link.index).sum()),
+                "departures": xapp.table.departures[link.index],
+                "models": _models(link.catalog.decoders),
+                "assigned": [
+                    {"group": group, "decoder": family, "version": number}
+                    for group, family, number in link.assigned()
+                ],
+                "mean_prefix": None if last is None else round(last.mean_prefix, 4),
+                "predicted_miss": None if last is None else _number(last.predicted_miss, 4),
+            }
+        )
+    return views
+
+
+def _models(decoders: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+    return [{"kind": "decoder", "name": family, "version": number} for family, number in sorted(decoders)]
 
 
 def _e2_nodes(xapp: XApp) -> list[dict[str, Any]]:
@@ -164,6 +219,7 @@ def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
             "user": user,
             "state": "active" if active[row] else "stale",
             "e2_node": table.e2_nodes.name(int(table.e2_node[row])),
+            "site": xapp.sites.name_of(int(table.site[row])),
             "group": table.group_name(row),
             "device_class": table.device_classes.name(int(table.device_class[row])),
             "slice": table.slices.name(int(table.slice[row])),
@@ -188,13 +244,11 @@ def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
 
 
 def _groups(xapp: XApp) -> list[dict[str, Any]]:
-    table, catalog = xapp.table, xapp.catalog
-    families = sorted({family for family, _ in catalog.decoders})
+    table = xapp.table
     views = []
     for index, group in enumerate(table.groups.names):
         plan = xapp.planner.plan(group)
         detector = xapp.coordinator.detectors.get(group)
-        versions = {family: catalog.version_for(group, family) for family in families}
         views.append(
             {
                 "group": group,
@@ -206,13 +260,24 @@ def _groups(xapp: XApp) -> list[dict[str, Any]]:
                 "drift_db": round(detector.drift_db, 2) if detector else 0.0,
                 "drift_statistic": round(detector.statistic, 2) if detector else 0.0,
                 "samples": detector.samples if detector else 0,
-                "versions": {family: served.version for family, served in versions.items() if served},
+                "versions": _versions(xapp, group),
                 "attempt": plan.attempt,
                 "updates": plan.updates,
                 "last_gain_db": plan.last_gain_db,
             }
         )
     return views
+
+
+def _versions(xapp: XApp, group: str) -> dict[str, int]:
+    """Version of each decoder family that a group gets; the newest where sites differ."""
+    versions: dict[str, int] = {}
+    for link in xapp.sites.links:
+        for family in sorted({family for family, _ in link.catalog.decoders}):
+            served = link.catalog.version_for(group, family)
+            if served is not None:
+                versions[family] = max(versions.get(family, 0), served.version)
+    return versions
 
 
 def _number(value: float, digits: int) -> float | int | None:

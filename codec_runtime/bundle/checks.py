@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from codec_runtime.adapters.architectures import ADAPTERS, KNOWLEDGE_BASES, TEXT_ENCODERS
 from codec_runtime.bundle.errors import (
     BundleError,
     DtypeError,
@@ -20,9 +24,22 @@ from codec_runtime.bundle.tensor_file import TensorHeader
 from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.contract.bundle import BundleKind, BundleManifest
 
-ARCHITECTURES: Mapping[str, Mapping[str, type[nn.Module]]] = {"encoder": ENCODERS, "decoder": DECODERS}
-"""Architectures of this runtime by kind. Bundles of another kind can be made, checked and delivered; none of
-them is served yet."""
+ARCHITECTURES: Mapping[str, Mapping[str, type[nn.Module]]] = {
+    "encoder": {**ENCODERS, **TEXT_ENCODERS}, "decoder": DECODERS, "adapter": ADAPTERS, "skb": KNOWLEDGE_BASES
+}
+"""Architectures of this runtime by kind. Bundles of another kind can be made, checked and delivered."""
+
+SERVED_KINDS = ("encoder", "decoder")
+"""Kinds that the runtime loads; the others are sound or not, but are of no use to it yet."""
+_RANDOM: Final = frozenset(
+    {
+        nn.init.kaiming_uniform_, nn.init.normal_, nn.init.uniform_,
+        torch.Tensor.normal_, torch.Tensor.uniform_,
+    }
+)
+_SHAPES_KEPT: Final = 32
+_shapes: dict[str, Mapping[str, torch.Size]] = {}
+"""Tensors of architectures that were built once, by architecture and configuration."""
 
 
 def tensor_problems(header: TensorHeader, manifest: BundleManifest, path: Path) -> Iterator[BundleError]:
@@ -57,7 +74,7 @@ def name_problems(found: set[str], wanted: set[str], path: Path, by: str) -> Ite
 def build_blank(
     kind: BundleKind, architecture: str, hyperparameters: Mapping[str, object], origin: Path
 ) -> nn.Module:
-    """An untrained module of ``architecture``.
+    """An untrained module of ``architecture``; what it would draw at random is whatever the memory held.
 
     Raises:
         UnknownArchitectureError: not of this runtime.
@@ -73,20 +90,63 @@ def build_blank(
     # bounded. (Building on the meta device would not need this, but costs two seconds: it imports torch's
     # compiler.)
     try:
-        return registry[architecture](configure(architecture, hyperparameters))
+        with _NoRandomNumbers():
+            return registry[architecture](configure(architecture, hyperparameters))
     except ValueError as error:
         raise ManifestError(f"{origin}: {architecture}: {error}") from error
+
+
+class _NoRandomNumbers(TorchFunctionMode):
+    """Leaves tensors as they are that a module fills at random: half of the time of building one that is
+    given its parameters next. Of this thread alone."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in _RANDOM:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
+def architecture_problems(
+    shapes: Mapping[str, torch.Size], manifest: BundleManifest, origin: Path
+) -> Iterator[BundleError]:
+    """As :func:`state_problems`, of the architecture that ``manifest`` names and the shapes of a state.
+
+    What it wants is remembered: the bundles of a site are of few architectures.
+
+    Raises:
+        UnknownArchitectureError, ManifestError: there is no such module.
+    """
+    # repr: 1, 1.0 and True are one key of a dictionary, but not one hyper-parameter
+    key = repr((manifest.kind, manifest.architecture, sorted(manifest.hyperparameters.items())))
+    wanted = _shapes.get(key)
+    if wanted is None:
+        blank = build_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
+        wanted = {name: tensor.shape for name, tensor in blank.state_dict().items()}
+        if len(_shapes) >= _SHAPES_KEPT:
+            _shapes.clear()
+        _shapes[key] = wanted
+    yield from _shape_problems(shapes, wanted, manifest.architecture, origin)
 
 
 def state_problems(
     state: Mapping[str, Tensor], module: nn.Module, architecture: str, origin: Path
 ) -> Iterator[BundleError]:
     """Names and shapes of ``state`` that ``module`` does not take."""
-    wanted = module.state_dict()
-    yield from name_problems(set(state), set(wanted), origin, f"architecture {architecture}")
-    for name, tensor in wanted.items():
-        if name in state and tensor.shape != state[name].shape:
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    yield from _shape_problems(shapes, wanted, architecture, origin)
+
+
+def _shape_problems(
+    shapes: Mapping[str, torch.Size], wanted: Mapping[str, torch.Size], architecture: str, origin: Path
+) -> Iterator[BundleError]:
+    yield from name_problems(set(shapes), set(wanted), origin, f"architecture {architecture}")
+    for name, shape in wanted.items():
+        if name in shapes and shape != shapes[name]:
             yield ShapeMismatchError(
-                f"{origin}: tensor {name} has shape {tuple(state[name].shape)}, "
-                f"{architecture} needs {tuple(tensor.shape)}"
+                f"{origin}: tensor {name} has shape {tuple(shapes[name])}, "
+                f"{architecture} needs {tuple(shape)}"
             )

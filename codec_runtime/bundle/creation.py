@@ -34,6 +34,7 @@ from codec_runtime.bundle.tensor_file import (
     refuse_non_finite,
     refuse_pickle_suffix,
 )
+from codec_runtime.codecs.registry import DECODERS, ENCODERS
 from codec_runtime.contract.bundle import (
     MANIFEST_FILE,
     BundleKind,
@@ -149,7 +150,7 @@ def create_bundle(
             raise DtypeError(f"{origin}: tensor {name} is {tensor.dtype}; parameters are floating point")
     macs, working = spec.macs_per_pixel, 0.0
     module = fitting_module(state, spec, origin)
-    if module is not None:
+    if module is not None and spec.architecture in {**ENCODERS, **DECODERS}:
         measured = measure_resources(module, spec.kind)
         macs, working = measured.macs_per_pixel, measured.working_bytes_per_pixel
     before = None if parent is None else _parent(parent, spec)

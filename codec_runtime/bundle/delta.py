@@ -118,15 +118,19 @@ def read_record(delta: bytes, origin: str = "delta") -> DeltaRecord:
     return _record(delta, header, origin)
 
 
-def rebuild_weights(parent: bytes, delta: bytes, origin: str = "delta") -> bytes:
+def rebuild_weights(
+    parent: bytes, delta: bytes, origin: str = "delta", limit: int = RESULT_LIMIT
+) -> bytes:
     """The child's weights file.
 
     Args:
         parent: the parent's weights file.
         delta: what :func:`encode_delta` gave.
+        limit: bytes of tensors that the result may have; refused before anything is unpacked.
 
     Raises:
         DeltaError: the delta is of another parent, or does not give the file whose sha256 it states.
+        SizeLimitError: the result would exceed ``limit``.
         BundleError: one of them is not a sound safetensors file.
     """
     record = read_record(delta, origin)
@@ -136,7 +140,7 @@ def rebuild_weights(parent: bytes, delta: bytes, origin: str = "delta") -> bytes
             f"{origin}: a difference from the weights {record.parent_sha256[:12]}..., the parent here is "
             f"{found[:12]}..."
         )
-    return _rebuild(_content(parent, "parent"), delta, origin)
+    return _rebuild(_content(parent, "parent"), delta, origin, limit)
 
 
 def apply_delta(parent_state: Mapping[str, Tensor], delta_file: Path | bytes) -> dict[str, Tensor]:
@@ -162,10 +166,10 @@ def apply_delta(parent_state: Mapping[str, Tensor], delta_file: Path | bytes) ->
     return read_tensors(result, parse_header(result, origin))
 
 
-def _rebuild(parent: Content, delta: bytes, origin: str) -> bytes:
+def _rebuild(parent: Content, delta: bytes, origin: str, limit: int = RESULT_LIMIT) -> bytes:
     header = parse_header(delta, origin)
     record = _record(delta, header, origin)
-    layout = _result_layout(record, origin)
+    layout = _result_layout(record, origin, limit)
     wanted = {name: (e.dtype, e.shape, b"") for name, e in layout.entries.items()}
     if unknown := sorted(set(record.changed) - wanted.keys()):
         raise DeltaError(f"{origin}: tensor {unknown[0]} is not in the result")
@@ -192,7 +196,7 @@ def _rebuild(parent: Content, delta: bytes, origin: str) -> bytes:
     return result
 
 
-def _result_layout(record: DeltaRecord, origin: str) -> TensorHeader:
+def _result_layout(record: DeltaRecord, origin: str, limit: int) -> TensorHeader:
     """Header of the result, checked without its data: zeros stand in, of a bounded size."""
     start = len(record.header)
     try:
@@ -200,8 +204,8 @@ def _result_layout(record: DeltaRecord, origin: str) -> TensorHeader:
         end = max((int(t["data_offsets"][1]) for n, t in text.items() if n != "__metadata__"), default=0)
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DeltaError(f"{origin}: the result's header is not that of a safetensors file") from error
-    if not 0 <= end <= RESULT_LIMIT:
-        raise SizeLimitError(f"{origin}: a result of {end} bytes, the limit is {RESULT_LIMIT}")
+    if not 0 <= end <= min(limit, RESULT_LIMIT):
+        raise SizeLimitError(f"{origin}: a result of {end} bytes, the limit is {min(limit, RESULT_LIMIT)}")
     if 8 + int.from_bytes(record.header[:8], "little") != start:
         raise DeltaError(f"{origin}: the result's header states another length than it has")
     return parse_header(record.header + bytes(end), f"{origin}: result")

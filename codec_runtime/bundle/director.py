@@ -3,11 +3,15 @@
 A repository whose ``targets`` role delegates to ``director`` has assignments: a bundle is then served only if
 two independent keys agree, that of its kind (it is genuine) and the director's (it is for this site and with
 this encoder). A repository without that role assigns nothing, and every signed bundle may be served.
+
+The director has the last word on what is installed, too: :func:`unassigned` is withdrawn. Shipped bundles are
+not its matter; they are what is left to a site whose every update was withdrawn.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -60,6 +64,11 @@ def check_assigned(assignment: Assignment, bundle: str) -> None:
     """Raises: NotAssignedError: the bundle is not for this site."""
     if bundle not in assignment.bundles:
         raise NotAssignedError(f"{bundle} is not assigned to site {assignment.site} by the signed director")
+
+
+def unassigned(assignment: Assignment, installed: Iterable[str]) -> frozenset[str]:
+    """Of the paths of installed bundles those that the site may serve no longer."""
+    return frozenset(installed) - frozenset(assignment.bundles)
 
 
 def check_pair(assignment: Assignment, manifest: BundleManifest) -> None:

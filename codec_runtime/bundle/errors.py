@@ -66,6 +66,10 @@ class DeltaError(BundleError):
     """A delta file is damaged, belongs to another parent, or does not give the weights that it promises."""
 
 
+class KindNotServedError(BundleError):
+    """The bundle is sound, but this runtime has no models of its kind to serve."""
+
+
 class SpecError(BundleError):
     """What a bundle is to be made from (spec, rules, options) is incomplete or contradicts itself."""
 
@@ -142,12 +146,24 @@ class SlowTransferError(RefusalError):
     """A file arrives more slowly than the site waits for."""
 
 
+class SupersededTransferError(RefusalError):
+    """Another transfer of the same file into the inbox has begun; the later one counts."""
+
+
 class NotAssignedError(RefusalError):
     """The signed director does not assign the bundle to this site."""
 
 
 class IncompatiblePairError(RefusalError):
     """The signed director does not name this encoder and these weights as a pair."""
+
+
+class MissingParentError(RefusalError):
+    """Of an update only the delta is here, and no bundle with the weights that it applies to."""
+
+
+class NothingLeftError(RefusalError):
+    """Withdrawing what the signed director assigns no longer would leave no encoder with a decoder."""
 
 
 class StorageError(RefusalError):

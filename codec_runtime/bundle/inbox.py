@@ -1,20 +1,24 @@
 """The site's inbox: TUF files as the xApp put them. Nothing in it is trusted.
 
 Layout: ``metadata/<name>.json`` and ``targets/<dir>/<sha256>.<file>`` (python-tuf's names for consistent
-snapshots). Names are restricted, sizes and counts bounded, writes atomic.
+snapshots); ``partial/<dir>/<sha256>.<file>`` is a target on its way
+(:mod:`codec_runtime.bundle.partial`). Names are restricted, sizes and counts bounded, writes atomic.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
+from codec_runtime.bundle.partial import Chunk, PartialFiles
 from codec_runtime.bundle.steps import Reached, unobserved
-from codec_runtime.bundle.store import write_atomic
+from codec_runtime.contract.ranges import ByteRange
 
 Area = Literal["metadata", "targets"]
 
@@ -44,11 +48,20 @@ class Inbox:
         directory: created if missing.
         max_file_bytes: limit of one file.
         max_files: limit over the whole inbox; the byte limit is ``8 * max_file_bytes``.
+        max_partials: target files in transfer at a time, part of ``max_files``; partial_max_age_s: since the
+            last byte of one that is forgotten.
         reached: told every step; for tests.
     """
 
     def __init__(
-        self, directory: Path, *, max_file_bytes: int, max_files: int, reached: Reached = unobserved
+        self,
+        directory: Path,
+        *,
+        max_file_bytes: int,
+        max_files: int,
+        max_partials: int = 16,
+        partial_max_age_s: float = 86_400.0,
+        reached: Reached = unobserved,
     ) -> None:
         self.directory = directory
         self._reached = reached
@@ -57,6 +70,10 @@ class Inbox:
         self._digests: dict[Path, tuple[int, int, str]] = {}
         for area in ("metadata", "targets"):
             (directory / area).mkdir(parents=True, exist_ok=True)
+        self._partial = PartialFiles(
+            directory / "partial", max_files=max_partials, max_age_s=partial_max_age_s, admit=self._admit,
+            complete=self._complete,
+        )
 
     def put(self, area: Area, name: str, data: bytes) -> None:
         """Store a file, replacing an earlier one of that name.
@@ -66,20 +83,36 @@ class Inbox:
             that name is still there.
         """
         self._reached("inbox: bytes received")
-        if len(data) > self._max_file_bytes:
-            raise FileTooLargeError(f"{name}: {len(data)} bytes, the limit is {self._max_file_bytes}")
+        self._check_size(name, len(data))
         path = self._path(area, name)
-        files = [file for file in self._files() if file != path]
-        if len(files) >= self._max_files:
-            raise InboxFullError(f"{name}: the inbox already holds {len(files)} files")
-        if sum(file.stat().st_size for file in files) + len(data) > 8 * self._max_file_bytes:
-            raise InboxFullError(f"{name}: the inbox holds its limit of {8 * self._max_file_bytes} bytes")
-        try:
+        self._admit(path, len(data))
+        with _collisions(name):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, data)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise UnsafePathError(f"{name}: a file and a directory of that name would collide") from error
+            # Not flushed: nothing here is trusted, so what a power cut garbles is found and pushed again.
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.write_bytes(data)
+            temporary.replace(path)
         self._reached("inbox: file stored")
+
+    def begin_chunk(self, name: str, span: ByteRange) -> Chunk:
+        """Prepare to receive a chunk of a target; the file that the last one completes is checked.
+
+        Raises:
+            UnsafePathError, FileTooLargeError, InboxFullError, LengthOrHashMismatchError, OSError: as of
+            :meth:`codec_runtime.bundle.partial.PartialFiles.begin`.
+        """
+        self._reached("inbox: bytes received")
+        self._check_size(name, span.total)
+        target = self._path("targets", name)
+        path = self._path("partial", name)
+        if target.is_file() and self._sha256(target) == target.name[:64]:
+            return Chunk(self._partial, path, span, span.total, wanted=False)
+        with _collisions(name):
+            return self._partial.begin(path, span)
+
+    def partial(self) -> dict[str, int]:
+        """Bytes kept of targets in transfer, by path with the hash in the name."""
+        return self._partial.listing()
 
     def read(self, area: Area, name: str) -> Path | None:
         """Path of a stored file, None if it is not there."""
@@ -89,6 +122,10 @@ class Inbox:
     def metadata_names(self) -> list[str]:
         """Names of the metadata files, sorted."""
         return sorted(path.name for path in (self.directory / "metadata").iterdir())
+
+    def metadata(self) -> dict[str, str]:
+        """sha256 (hex) of each metadata file by name."""
+        return {name: self._sha256(self.directory / "metadata" / name) for name in self.metadata_names()}
 
     def targets(self) -> dict[str, str]:
         """sha256 (hex) of each target file by TUF target path (no hash in the name)."""
@@ -101,7 +138,8 @@ class Inbox:
         return found
 
     def discard_targets(self, bundle: str) -> None:
-        """Remove the target files of an installed bundle, e.g. ``decoder/attention/2``."""
+        """Remove the target files of an installed bundle, e.g. ``decoder/attention/2``, whole or not."""
+        self._partial.discard(self.directory / "partial" / check_name(bundle))
         for path in (self.directory / "targets" / check_name(bundle)).glob("*"):
             path.unlink(missing_ok=True)
             self._digests.pop(path, None)
@@ -116,7 +154,34 @@ class Inbox:
             for _, path in sorted(found)[:-keep]:
                 path.unlink(missing_ok=True)
 
-    def _path(self, area: Area, name: str) -> Path:
+    def _check_size(self, name: str, size: int) -> None:
+        if size > self._max_file_bytes:
+            raise FileTooLargeError(f"{name}: {size} bytes, the limit is {self._max_file_bytes}")
+
+    def _admit(self, path: Path, size: int) -> None:
+        """Raises InboxFullError if ``path`` with ``size`` bytes would exceed a bound of the whole inbox."""
+        name = str(path.relative_to(self.directory))
+        reserved = self._partial.reserved()
+        sizes: dict[Path, int] = {}
+        for file in self._files():
+            with contextlib.suppress(FileNotFoundError):  # a transfer that has just become a target
+                sizes[file] = file.stat().st_size
+        others = {*sizes, *reserved} - {path}
+        sizes = {file: max(sizes.get(file, 0), reserved.get(file, 0)) for file in others}
+        if len(sizes) >= self._max_files:
+            raise InboxFullError(f"{name}: the inbox already holds {len(sizes)} files")
+        if sum(sizes.values()) + size > 8 * self._max_file_bytes:
+            raise InboxFullError(f"{name}: the inbox holds its limit of {8 * self._max_file_bytes} bytes")
+
+    def _complete(self, partial: Path, digest: str) -> None:
+        target = self.directory / "targets" / partial.relative_to(self.directory / "partial")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.replace(target)
+        stat = target.stat()
+        self._digests[target] = (stat.st_mtime_ns, stat.st_size, digest)
+        self._reached("inbox: file stored")
+
+    def _path(self, area: Area | Literal["partial"], name: str) -> Path:
         if area == "metadata" and "/" in name:
             raise UnsafePathError(f"name {name[:80]!r}: metadata lies in one directory, '/' is not allowed")
         path = self.directory / area / check_name(name)
@@ -127,7 +192,12 @@ class Inbox:
 
     def _files(self) -> list[Path]:
         # Hidden names are temporaries of this process: check_name lets none in from outside.
-        return [path for path in self.directory.rglob("*") if path.is_file() and path.name[0] != "."]
+        return [
+            Path(folder, name)
+            for folder, _, names in os.walk(self.directory)
+            for name in names
+            if name[0] != "."
+        ]
 
     def _sha256(self, path: Path) -> str:
         with contextlib.suppress(FileNotFoundError):
@@ -139,3 +209,11 @@ class Inbox:
             self._digests[path] = (stat.st_mtime_ns, stat.st_size, digest)
             return digest
         return ""
+
+
+@contextlib.contextmanager
+def _collisions(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        raise UnsafePathError(f"{name}: a file and a directory of that name would collide") from error

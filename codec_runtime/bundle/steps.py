@@ -2,7 +2,9 @@
 
 A process can die between any two of them; after a restart a consistent set is served, the old one up to and
 including ``published``, the new one from ``recorded`` on. The list is what that is tested by: each step is
-announced to a callback, which the tests make kill the process or run out of disk.
+announced to a callback, which the tests make kill the process or run out of disk. A delta is staged only if
+it stands in for the weights file. Retired and withdrawn versions leave the disk last: until the record names
+them no longer, a restart needs them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ TRUST_STEPS: Final = (
 INSTALL_STEPS: Final = (
     "install: staging empty",
     "install: manifest staged",
+    "install: delta staged",
     "install: weights staged",
     "install: bundle checked",
     "install: staging durable",

@@ -101,7 +101,7 @@ def served_state(
         if name in quantised:
             served[name] = dequantise(tensor, _checked_scale(name, tensors, quantised[name], origin))
         elif tensor.dtype in SERVED_DTYPES.values():
-            served[name] = tensor.float()
+            served[name] = tensor.to(torch.float32, copy=True)  # memory of its own, aligned as torch does
         else:
             kind = DTYPE_NAMES.get(tensor.dtype, str(tensor.dtype))
             raise DtypeError(
@@ -109,6 +109,14 @@ def served_state(
                 "I8 where the manifest names a scale"
             )
     return served
+
+
+def check_scales(tensors: Mapping[str, Tensor], quantised: Mapping[str, str], origin: str) -> list[str]:
+    """Names of the parameters that :func:`served_state` gives, which will not raise; its errors."""
+    for name, scale in quantised.items():
+        _checked_scale(name, tensors, scale, origin)
+    scales = set(quantised.values())
+    return [name for name in tensors if name not in scales]
 
 
 def quantise(values: Tensor) -> tuple[Tensor, Tensor]:

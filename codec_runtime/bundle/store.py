@@ -8,7 +8,7 @@ tensor is used: sizes, sha256, format, names, shapes, dtypes, finiteness, archit
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,13 @@ from typing import Literal
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from codec_runtime.bundle.checks import build_blank, state_problems, tensor_problems
+from codec_runtime.bundle.checks import (
+    ARCHITECTURES,
+    architecture_problems,
+    build_blank,
+    state_problems,
+    tensor_problems,
+)
 from codec_runtime.bundle.delta import encode_delta
 from codec_runtime.bundle.errors import (
     BundleError,
@@ -32,7 +38,7 @@ from codec_runtime.bundle.manifest_file import (
     read_manifest,
     refuse_newer,
 )
-from codec_runtime.bundle.storage import served_state, store_state
+from codec_runtime.bundle.storage import check_scales, served_state, store_state
 from codec_runtime.bundle.tensor_file import (
     DTYPE_NAMES,
     PICKLE_SUFFIXES,
@@ -210,12 +216,16 @@ def read_stated(directory: Path, stated: BundleFile | DeltaFile, on_bytes: OnByt
     """A file of the bundle as the manifest states it; errors as of :func:`read_weights`."""
     path = directory / stated.name
     data = read_bounded(path, WEIGHTS_LIMIT, on_bytes)
-    if len(data) != stated.size:
-        raise SizeLimitError(f"{path}: {len(data)} bytes, the manifest says {stated.size}")
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != stated.sha256:
-        raise HashMismatchError(f"{path}: sha256 {digest}, the manifest says {stated.sha256}")
+    _check_stated(path, stated, len(data), lambda: hashlib.sha256(data).hexdigest())
     return data
+
+
+def _check_stated(path: Path, stated: BundleFile | DeltaFile, size: int, digest: Callable[[], str]) -> None:
+    if size != stated.size:
+        raise SizeLimitError(f"{path}: {size} bytes, the manifest says {stated.size}")
+    found = digest()
+    if found != stated.sha256:
+        raise HashMismatchError(f"{path}: sha256 {found}, the manifest says {stated.sha256}")
 
 
 def refuse_pickle_beside(directory: Path) -> None:
@@ -257,6 +267,62 @@ def checked_tensors(data: bytes, manifest: BundleManifest, path: Path) -> dict[s
     return tensors
 
 
+@dataclass(frozen=True)
+class VerifiedBundle:
+    """A bundle as it was when it was checked: what is loaded from this is what was hashed.
+
+    Attributes:
+        manifest: of it. stored: its tensors by name, as in its file. directory: where its files are.
+    """
+
+    manifest: BundleManifest
+    stored: Mapping[str, Tensor]
+    directory: Path
+
+    def build(self) -> nn.Module:
+        """The module, as :func:`build_module` makes it."""
+        state = served_state(self.stored, self.manifest.quantised, str(self.directory / WEIGHTS_FILE))
+        return build_module(self.manifest, state, self.directory)
+
+
+def verify_bytes(manifest_file: bytes, weights: bytes, sha256: str, directory: Path) -> VerifiedBundle:
+    """The bundle of two files in memory, every check done but building the module.
+
+    Args:
+        weights: the weights file; sha256: of it, hex, computed from these bytes.
+        directory: where the files are, or will be; what errors name.
+
+    Raises:
+        BundleError: its subclass and message say which file or tensor is wrong.
+    """
+    path = directory / WEIGHTS_FILE
+    for place, data, limit in (
+        (directory / MANIFEST_FILE, manifest_file, MANIFEST_LIMIT), (path, weights, WEIGHTS_LIMIT)
+    ):
+        if len(data) > limit:
+            raise SizeLimitError(f"{place}: larger than the limit of {limit} bytes")
+    manifest = parse_manifest(manifest_file, str(directory / MANIFEST_FILE))
+    refuse_newer(manifest, str(directory))
+    _check_stated(path, manifest.files[0], len(weights), lambda: sha256)
+    stored = checked_tensors(weights, manifest, path)
+    served = {name: stored[name].shape for name in check_scales(stored, manifest.quantised, str(path))}
+    if manifest.kind in ARCHITECTURES:
+        _raise_first(architecture_problems(served, manifest, directory))
+    return VerifiedBundle(manifest, stored, directory)
+
+
+def read_verified(directory: Path) -> VerifiedBundle:
+    """The bundle of a directory.
+
+    Raises:
+        BundleError: as of :func:`verify_bytes`.
+    """
+    refuse_pickle_beside(directory)
+    manifest_file = read_bounded(directory / MANIFEST_FILE, MANIFEST_LIMIT)
+    weights = read_bounded(directory / WEIGHTS_FILE, WEIGHTS_LIMIT)
+    return verify_bytes(manifest_file, weights, hashlib.sha256(weights).hexdigest(), directory)
+
+
 def load_module(directory: Path) -> tuple[BundleManifest, nn.Module]:
     """Build the module of a bundle: fp32, evaluation mode, parameters frozen.
 
@@ -268,14 +334,15 @@ def load_module(directory: Path) -> tuple[BundleManifest, nn.Module]:
 
 
 def build_module(manifest: BundleManifest, state: Mapping[str, Tensor], origin: Path) -> nn.Module:
-    """Module of ``manifest.architecture`` with ``state``.
+    """Module of ``manifest.architecture`` with ``state``, whose tensors become its parameters: fp32,
+    evaluation mode, frozen.
 
     Raises:
         UnknownArchitectureError, ManifestError, MissingTensorError, UnknownTensorError, ShapeMismatchError.
     """
     module = build_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
     _raise_first(state_problems(state, module, manifest.architecture, origin))
-    module.load_state_dict(state, strict=True)
+    module.load_state_dict(state, strict=True, assign=True)
     return module.eval().requires_grad_(False)
 
 
@@ -290,6 +357,7 @@ __all__ = [
     "WEIGHTS_LIMIT",
     "BundleContents",
     "BundleError",
+    "VerifiedBundle",
     "build_module",
     "bundle_contents",
     "bundle_directory",
@@ -300,8 +368,10 @@ __all__ = [
     "parse_manifest",
     "read_manifest",
     "read_stated",
+    "read_verified",
     "read_weights",
     "refuse_pickle_beside",
+    "verify_bytes",
     "verify_state",
     "write_atomic",
     "write_bundle",

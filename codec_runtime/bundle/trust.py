@@ -5,53 +5,69 @@ Rules (an error at any step leaves the installed bundles and what is served unto
 1. The pinned root starts every verification; newer roots count only if each is signed by the one before.
 2. root -> timestamp -> snapshot -> targets, as the TUF client workflow says: signatures, expiry, versions
    that only grow, lengths and hashes.
-3. A bundle's manifest and weights are targets; both are copied out of the inbox only after their length and
-   hash match the signed metadata, into a staging directory.
+3. A bundle's manifest and weights are targets; both are read once, and get a place in a staging directory
+   only after their length and hash match the signed metadata (:mod:`codec_runtime.bundle.signed_targets`).
+   Where only the delta of the weights is in the inbox, the weights are rebuilt from it
+   (:mod:`codec_runtime.bundle.reconstruction`).
 4. Where the signed metadata has a director, it must assign the bundle to this site and name the pair that the
    bundle forms with its encoder (:mod:`codec_runtime.bundle.director`).
-5. The staged bundle must load (:func:`codec_runtime.bundle.store.load_module`) and agree with the signed
-   custom metadata; then it is made durable and one rename installs it.
-6. The process may die between any two of these (:mod:`codec_runtime.bundle.steps`): what is in staging is
+5. The bytes that were hashed must be a bundle that can be built
+   (:func:`codec_runtime.bundle.store.verify_bytes`) and agree with the signed custom metadata; then the files
+   are made durable and one rename installs them. A sound bundle of a kind that this runtime cannot serve is
+   refused before that. What is served is built from the tensors that were checked, not from the files again.
+6. What is installed and no longer assigned is named, not removed: it may be serving. A director that says
+   nothing about this site has not decided about it, and the update is refused.
+7. The process may die between any two of these (:mod:`codec_runtime.bundle.steps`): what is in staging is
    thrown away by the next activation, what is installed is verified again by it.
+
+Memory: the tensors of all bundles of an update as they are stored, until they are loaded, and one weights
+file.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets  # type: ignore[attr-defined]
+from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
 from tuf.ngclient.config import UpdaterConfig
 from tuf.ngclient.updater import Updater
 
-from codec_runtime.bundle.director import (
-    Assignment,
-    assignment_paths,
-    check_assigned,
-    check_pair,
-    parse_assignment,
-)
+from codec_runtime.bundle.checks import SERVED_KINDS
+from codec_runtime.bundle.director import check_assigned, check_pair, unassigned
+from codec_runtime.bundle.durable import Flushing, files_and_folders, make_durable, make_folder
 from codec_runtime.bundle.errors import (
     BundleError,
     CustomMismatchError,
-    MissingTargetError,
-    NotAssignedError,
+    KindNotServedError,
     NoTrustedRootError,
     UnsafePathError,
     VersionConflictError,
 )
-from codec_runtime.bundle.fetcher import SCHEME, InboxFetcher
+from codec_runtime.bundle.fetcher import METADATA_URL, InboxFetcher
 from codec_runtime.bundle.inbox import Inbox
+from codec_runtime.bundle.reconstruction import bundles_here, check_size, rebuilt_weights
 from codec_runtime.bundle.refusals import refusal_of, skipped_root
+from codec_runtime.bundle.signed_targets import SignedTargets
 from codec_runtime.bundle.steps import Reached, unobserved
-from codec_runtime.bundle.store import load_module, verify_state
-from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
+from codec_runtime.bundle.store import VerifiedBundle, read_verified, verify_bytes
+from codec_runtime.contract.bundle import (
+    DELTA_FILE,
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    BundleKind,
+    BundleManifest,
+)
 
-_BUNDLE = re.compile(r"(encoder|decoder)/([A-Za-z0-9][A-Za-z0-9_-]{0,63})/([1-9][0-9]{0,8})", re.ASCII)
+_KINDS: tuple[str, ...] = get_args(BundleKind)
+_BUNDLE = re.compile(
+    rf"({'|'.join(_KINDS)})/([A-Za-z0-9][A-Za-z0-9_-]{{0,63}})/([1-9][0-9]{{0,8}})", re.ASCII
+)
 
 
 def split_bundle_path(bundle: str) -> tuple[str, str, int]:
@@ -62,66 +78,27 @@ def split_bundle_path(bundle: str) -> tuple[str, str, int]:
     """
     match = _BUNDLE.fullmatch(bundle)
     if match is None:
-        raise UnsafePathError(f"bundle path {bundle[:80]!r}: <encoder|decoder>/<name>/<version> is needed")
+        raise UnsafePathError(f"bundle path {bundle[:80]!r}: <{'|'.join(_KINDS)}>/<name>/<version> is needed")
     return match[1], match[2], int(match[3])
 
 
-class SignedTargets:
-    """The target files that verified metadata names, and copies of them.
+@dataclass(frozen=True)
+class Installation:
+    """What a verified update changes.
 
-    Args:
-        updater: refreshed. fetcher, inbox: what it reads from.
+    Attributes:
+        bundles: those asked for, in that order, each in its place and to be loaded from this.
+        withdrawn: paths of installed bundles that the signed director assigns to this site no longer; they
+            are still on disk.
     """
 
-    def __init__(self, updater: Updater, fetcher: InboxFetcher, inbox: Inbox) -> None:
-        self._updater = updater
-        self._fetcher = fetcher
-        self._inbox = inbox
+    bundles: list[VerifiedBundle]
+    withdrawn: frozenset[str]
 
-    def find(self, path: str) -> TargetFile | None:
-        """What the metadata says about a path; None if it is not named by the role that may name it.
-
-        Raises:
-            RefusalError, MissingFileError: metadata of a delegated role is not to be trusted or not there.
-        """
-        try:
-            return self._updater.get_targetinfo(path)
-        except (RepositoryError, DownloadError) as error:
-            raise refusal_of(error, self._inbox, self._fetcher.last) from error
-
-    def copy(self, path: str, place: Path) -> Any:
-        """Copy a target out of the inbox, its length and hash checked; returns its signed custom metadata.
-
-        Raises:
-            MissingTargetError, RefusalError, MissingFileError.
-        """
-        target = self.find(path)
-        if target is None:
-            raise MissingTargetError(f"{path} is not named by the signed targets metadata")
-        try:
-            self._updater.download_target(target, filepath=str(place))
-        except (RepositoryError, DownloadError) as error:
-            raise refusal_of(error, self._inbox) from error
-        return target.custom
-
-    def assignment(self, site: str) -> Assignment | None:
-        """What the director assigns to ``site``; None if the metadata has no director.
-
-        Raises:
-            NotAssignedError: there is a director, and it assigns nothing to this site.
-        """
-        if not self._has_director():
-            return None
-        for path in assignment_paths(site):
-            target = self.find(path)
-            if target is not None:
-                return parse_assignment(target.custom, path)
-        raise NotAssignedError(f"the signed director assigns nothing to site {site!r}")
-
-    def _has_director(self) -> bool:
-        targets = self._updater._trusted_set.targets  # python-tuf offers no other way to the delegations
-        assert isinstance(targets, Targets)
-        return targets.delegations is not None and "director" in (targets.delegations.roles or {})
+    @property
+    def places(self) -> list[Path]:
+        """Directories of :attr:`bundles`."""
+        return [bundle.directory for bundle in self.bundles]
 
 
 class BundleInstaller:
@@ -130,6 +107,7 @@ class BundleInstaller:
     Args:
         inbox: where the TUF files are.
         store: installed bundles, ``<kind>/<name>/<version>``.
+        shipped: bundles that came with the runtime, for deltas to apply to.
         metadata: the client's trusted metadata, kept across restarts (it is what detects rollbacks).
         trusted_root: path of the pinned ``root.json``; read when first needed.
         site: name by which the signed director knows this site.
@@ -143,11 +121,13 @@ class BundleInstaller:
         metadata: Path,
         trusted_root: Path | None,
         *,
+        shipped: Path | None = None,
         site: str = "",
         reached: Reached = unobserved,
     ) -> None:
         self._inbox = inbox
         self._store = store
+        self._roots = [store] if shipped is None else [store, shipped]
         self._metadata = metadata
         self._trusted_root = trusted_root
         self._site = site
@@ -156,54 +136,87 @@ class BundleInstaller:
         store.mkdir(parents=True, exist_ok=True)
         metadata.mkdir(parents=True, exist_ok=True)
 
-    def install(self, bundles: list[str]) -> list[Path]:
-        """Verify and install; returns the bundle directories in the order asked for.
+    def install(self, bundles: list[str]) -> Installation:
+        """Verify and install; without ``bundles`` only verify the metadata, for what they withdraw.
 
         A bundle that is installed already with the same content is verified and left as it is.
 
         Raises:
             RefusalError, BundleError, OSError: nothing was installed; OSError is a disk that failed.
         """
-        places = [split_bundle_path(bundle) for bundle in bundles]
-        if not places:
-            raise UnsafePathError("an activation must name at least one bundle")
+        wanted = [split_bundle_path(bundle) for bundle in bundles]
         updater, fetcher = self._refreshed()
-        signed = SignedTargets(updater, fetcher, self._inbox)
+        try:
+            with Flushing() as flushing:
+                return self._install(SignedTargets(updater, fetcher, self._inbox), bundles, wanted, flushing)
+        except Exception:
+            # python-tuf does not flush what it keeps, and that is what tells a rollback after a power cut.
+            with contextlib.suppress(OSError):
+                make_durable(files_and_folders(self._metadata))
+            raise
+
+    def _install(
+        self,
+        signed: SignedTargets,
+        bundles: list[str],
+        wanted: list[tuple[str, str, int]],
+        flushing: Flushing,
+    ) -> Installation:
         assignment = signed.assignment(self._site)
         staging = self._store / ".staging"
         shutil.rmtree(staging, ignore_errors=True)
-        staged: list[tuple[Path, Path]] = []
+        staged: list[VerifiedBundle] = []
         self._reached("install: staging empty")
         try:
-            for bundle, (kind, name, version) in zip(bundles, places, strict=True):
+            for bundle, (kind, name, version) in zip(bundles, wanted, strict=True):
                 if assignment is not None:
                     check_assigned(assignment, bundle)
-                manifest = self._stage(signed, bundle, staging / bundle)
+                verified = self._stage(signed, bundle, staging / bundle.replace("/", "-"), flushing)
+                manifest = verified.manifest
                 if assignment is not None:
                     check_pair(assignment, manifest)
                 if (manifest.kind, manifest.name, manifest.version) != (kind, name, version):
                     raise CustomMismatchError(
                         f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
                     )
-                staged.append((staging / bundle, self._store / bundle))
-                self._refuse_conflict(manifest, self._store / bundle)
+                if kind not in SERVED_KINDS:
+                    raise KindNotServedError(f"{bundle} is sound, but this runtime serves no {kind}")
+                staged.append(_kept(manifest, self._store / bundle) or verified)
                 self._reached("install: bundle checked")
-            for source, _ in staged:
-                _sync(source)
+            flushing.begin(files_and_folders(self._metadata))  # with the roles that were asked for meanwhile
+            flushing.finish()
             self._reached("install: staging durable")
-            for source, place in staged:
-                if not place.exists():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    source.rename(place)
-                    _sync_names(place.parent)
-                self._reached("install: bundle in place")
+            placed = self._put_in_place(bundles, staged)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         self._inbox.discard_old_metadata()
         for bundle in bundles:
             self._inbox.discard_targets(bundle)
         self._reached("install: inbox cleared")
-        return [place for _, place in staged]
+        withdrawn = frozenset[str]() if assignment is None else unassigned(assignment, self.installed())
+        return Installation(placed, withdrawn)
+
+    def _put_in_place(self, bundles: list[str], staged: list[VerifiedBundle]) -> list[VerifiedBundle]:
+        placed: list[VerifiedBundle] = []
+        renamed_in: list[Path] = []
+        for bundle, verified in zip(bundles, staged, strict=True):
+            place = self._store / bundle
+            if verified.directory != place:
+                renamed_in += [place.parent, *make_folder(place.parent)]
+                verified.directory.rename(place)
+            placed.append(replace(verified, directory=place))
+            self._reached("install: bundle in place")
+        make_durable(renamed_in)
+        return placed
+
+    def installed(self) -> list[str]:
+        """Paths of the bundles in the store, whether they serve or not."""
+        found = (place.relative_to(self._store).as_posix() for place in self._store.glob("*/*/*"))
+        return sorted(path for path in found if _BUNDLE.fullmatch(path))
+
+    def weights_here(self) -> list[str]:
+        """sha256 (hex) of the weights files, installed and shipped, that a delta can be applied to."""
+        return sorted({manifest.weights_sha256 for _, manifest in bundles_here(self._roots)})
 
     def discard(self, place: Path) -> None:
         """Remove an installed bundle that is not served after all."""
@@ -217,8 +230,7 @@ class BundleInstaller:
         try:
             updater = Updater(
                 metadata_dir=str(self._metadata),
-                metadata_base_url=f"{SCHEME}metadata/",
-                target_base_url=f"{SCHEME}targets/",
+                metadata_base_url=METADATA_URL,
                 fetcher=fetcher,
                 config=UpdaterConfig(max_root_rotations=32, max_delegations=4),
                 bootstrap=pinned,
@@ -231,8 +243,6 @@ class BundleInstaller:
             raise skipped_root(self._inbox, self._trusted_version()) or refusal_of(
                 error, self._inbox, fetcher.last
             ) from error
-        # python-tuf does not flush what it keeps, and that is what tells a rollback after a power cut.
-        _sync(self._metadata)
         self._reached("trust: metadata verified")
         return updater, fetcher
 
@@ -250,61 +260,70 @@ class BundleInstaller:
                 raise NoTrustedRootError(f"trusted_root {self._trusted_root}: {error}") from error
         return self._pinned
 
-    def _stage(self, signed_targets: SignedTargets, bundle: str, directory: Path) -> BundleManifest:
+    def _stage(
+        self, signed: SignedTargets, bundle: str, directory: Path, flushing: Flushing
+    ) -> VerifiedBundle:
+        """Stage and check a bundle; its files are on their way to the disk while its tensors are checked."""
         directory.mkdir(parents=True)
-        customs: list[dict[str, Any]] = []
-        for file in (MANIFEST_FILE, WEIGHTS_FILE):
-            custom = signed_targets.copy(f"{bundle}/{file}", directory / file)
-            self._reached(f"install: {file.partition('.')[0]} staged")
-            if custom:
-                customs.append(custom)
+        told = signed.named(f"{bundle}/{MANIFEST_FILE}")
+        manifest_file = signed.take(told, directory / MANIFEST_FILE)
+        self._reached("install: manifest staged")
+        weights = signed.named(f"{bundle}/{WEIGHTS_FILE}")
+        content = self._stage_weights(signed, weights, bundle, directory)
+        self._reached("install: weights staged")
+        flushing.begin(files_and_folders(directory))
+        customs = [target.custom for target in (told, weights) if target.custom]
         if not customs:
             raise CustomMismatchError(f"{bundle}: its targets carry no signed custom metadata")
-        manifest, _ = load_module(directory)
-        signed = {
+        verified = verify_bytes(manifest_file, content, weights.hashes["sha256"], directory)
+        manifest = verified.manifest
+        said = {
             "kind": manifest.kind,
             "name": manifest.name,
             "version": manifest.version,
             "encoder_sha256": manifest.encoder_sha256,
         }
         for custom in customs:
-            for key, value in signed.items():
+            for key, value in said.items():
                 if custom.get(key) != value:
                     raise CustomMismatchError(
                         f"{bundle}: signed metadata says {key} = {custom.get(key)!r}, the manifest {value!r}"
                     )
-        return manifest
+        return verified
 
-    @staticmethod
-    def _refuse_conflict(manifest: BundleManifest, place: Path) -> None:
-        if not place.exists():
-            return
-        try:
-            installed, _ = verify_state(place)
-        except BundleError:
-            shutil.rmtree(place)  # damaged on disk, weights included: the verified copy takes its place
-            return
-        if installed.weights_sha256 != manifest.weights_sha256:
-            raise VersionConflictError(
-                f"another {manifest.kind} {manifest.name} version {manifest.version} is installed; "
-                "publish the new weights under a new version"
-            )
-
-
-def _sync(directory: Path) -> None:
-    """Make all files below ``directory`` and their names durable."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        elif path.is_dir():
-            _sync_names(path)
-    _sync_names(directory)
+    def _stage_weights(
+        self, signed: SignedTargets, weights: TargetFile, bundle: str, directory: Path
+    ) -> bytes:
+        """Take or rebuild the weights file; returns its content, of the signed length and hash."""
+        delta = signed.find(f"{bundle}/{DELTA_FILE}")
+        if delta is None or signed.is_here(weights) or not signed.is_here(delta):
+            return signed.take(weights, directory / WEIGHTS_FILE)
+        check_size(weights, delta)
+        staged = directory / DELTA_FILE
+        signed.take(delta, staged)
+        self._reached("install: delta staged")
+        content = rebuilt_weights(weights, delta, staged, self._roots)
+        (directory / WEIGHTS_FILE).write_bytes(content)
+        staged.unlink()
+        return content
 
 
-def _sync_names(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _kept(manifest: BundleManifest, place: Path) -> VerifiedBundle | None:
+    """The bundle that is installed at ``place`` already; None, and nothing there, if it is not or is damaged.
+
+    Raises:
+        VersionConflictError: it has other weights.
+    """
+    if not place.exists():
+        return None
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        installed = read_verified(place)
+    except BundleError:
+        shutil.rmtree(place)  # damaged on disk, weights included: the verified copy takes its place
+        return None
+    if installed.manifest.weights_sha256 != manifest.weights_sha256:
+        raise VersionConflictError(
+            f"another {manifest.kind} {manifest.name} version {manifest.version} is installed; "
+            "publish the new weights under a new version"
+        )
+    return installed

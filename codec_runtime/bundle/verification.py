@@ -159,6 +159,9 @@ def _delta(report: Report, manifest: BundleManifest) -> None:
         if (report.directory / DELTA_FILE).exists():
             report.wrong("delta", DeltaError(f"{DELTA_FILE} is there, but the manifest names none"))
         return
+    if not (report.directory / DELTA_FILE).exists():
+        report.skipped("delta", "it is not here, and not needed: the weights are")
+        return
     try:
         delta = read_stated(report.directory, manifest.delta)
     except BundleError as error:

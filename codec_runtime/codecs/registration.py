@@ -6,14 +6,28 @@ here are complete. This module imports none, so that the families can import it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
-Bounds = Mapping[str, range | tuple[str, ...]]
-"""Admissible values of each hyper-parameter: a range of integers or a choice of words."""
+
+@dataclass(frozen=True)
+class Interval:
+    """Admissible floats, both ends among them."""
+
+    low: float
+    high: float
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, float) and self.low <= value <= self.high
+
+
+Bound = range | tuple[str, ...] | Interval | re.Pattern[str]
+Bounds = Mapping[str, Bound]
+"""Admissible values of each hyper-parameter: integers, a choice of words, floats, or text of a pattern."""
 
 TIERS = ("small", "medium", "large")
 """Compute tiers of a decoder; medium is the configuration as it stands."""
@@ -40,6 +54,9 @@ class Configuration:
 
 ENCODERS: dict[str, type[nn.Module]] = {}
 DECODERS: dict[str, type[nn.Module]] = {}
+ADAPTERS: dict[str, type[nn.Module]] = {}
+KNOWLEDGE_BASES: dict[str, type[nn.Module]] = {}
+TEXT_ENCODERS: dict[str, type[nn.Module]] = {}
 CONFIGURATIONS: dict[str, Configuration] = {}
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -64,8 +81,23 @@ def decoder(config: type[CodecConfig], bounds: Bounds) -> Callable[[type[_Module
     return _entry(DECODERS, config, bounds)
 
 
+def adapter(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]], type[_Module]]:
+    """Class decorator: enter an adapter; see :func:`encoder`."""
+    return _entry(ADAPTERS, config, bounds)
+
+
+def knowledge_base(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]], type[_Module]]:
+    """Class decorator: enter what holds a semantic knowledge base; see :func:`encoder`."""
+    return _entry(KNOWLEDGE_BASES, config, bounds)
+
+
+def text_encoder(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]], type[_Module]]:
+    """Class decorator: enter an encoder of sentences; see :func:`encoder`."""
+    return _entry(TEXT_ENCODERS, config, bounds)
+
+
 def _entry(
-    table: dict[str, type[nn.Module]], config: type[CodecConfig], bounds: Bounds
+    table: dict[str, type[nn.Module]], config: type[Any], bounds: Bounds
 ) -> Callable[[type[_Module]], type[_Module]]:
     fields = set(config.__dataclass_fields__)
     if fields != set(bounds):
@@ -94,13 +126,23 @@ def checked(configuration: Configuration, values: Mapping[str, object]) -> Codec
             raise ValueError(
                 f"unknown hyper-parameter {name!r}; known are {', '.join(sorted(configuration.bounds))}"
             )
-        kind = int if isinstance(bound, range) else str
-        if type(value) is not kind or value not in bound:  # a bool is not an integer here
+        if not _admits(bound, value):
             raise ValueError(f"hyper-parameter {name} = {value!r}; {_described(bound)} is needed")
     return configuration.type(**values)
 
 
-def _described(bound: range | tuple[str, ...]) -> str:
+def _admits(bound: Bound, value: object) -> bool:
+    if isinstance(bound, re.Pattern):
+        return isinstance(value, str) and bound.fullmatch(value) is not None
+    kind = int if isinstance(bound, range) else float if isinstance(bound, Interval) else str
+    return type(value) is kind and value in bound  # a bool is not an integer here
+
+
+def _described(bound: Bound) -> str:
+    if isinstance(bound, re.Pattern):
+        return f"text of the form {bound.pattern}"
+    if isinstance(bound, Interval):
+        return f"a number in {bound.low}..{bound.high}"
     if isinstance(bound, tuple):
         return f"one of {', '.join(bound)}"
     odd = " odd" if bound.step == 2 else ""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+ConventionalCodec = Literal["heic", "jpeg"]
 
 RATE_DENOMINATOR = 96
 """A prefix of k latent channels is bandwidth ratio R = k / 96, complex symbols per source value."""
@@ -19,6 +23,8 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True):
         decoder_version: version of that decoder's bundle.
         encoder_version: version of the encoder bundle the decoder belongs to.
         split_point: index of the DNN split, None where the codec is not split.
+        codec: ``semantic``, or a conventional codec for a device that holds no decoder of any encoder served;
+            decoder and versions then say nothing.
     """
 
     user: str
@@ -28,6 +34,7 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True):
     decoder_version: int
     encoder_version: int = 1
     split_point: int | None = None
+    codec: Literal["semantic", "jpeg", "heic"] = "semantic"
 
 
 class DirectiveBatch(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,8 @@ dropped the oldest events.
 TRAINING_JOBS = "/semcom/v1/training/jobs"
 """POST TrainingJob -> TrainingReport (202). GET ``/{job}`` -> TrainingReport.
 
-GET ``/{job}/candidate/{file}`` -> bytes of ``manifest.msgpack`` or ``weights.safetensors``.
+GET ``/{job}/candidate/{file}`` -> bytes of ``manifest.msgpack``, ``weights.safetensors`` or, where the
+manifest states one, ``delta.safetensors``.
 """
 
 INBOX = "/semcom/v1/inbox"

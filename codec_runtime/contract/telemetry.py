@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from codec_runtime.contract.directives import ConventionalCodec
+
 DeviceClass = Literal["mobile", "drone", "car", "fixed"]
+
+
+class HeldDecoder(msgspec.Struct, frozen=True, kw_only=True):
+    """A decoder that a device has on board: family (bundle name) and version."""
+
+    family: str
+    version: int
 
 
 class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capability"):
@@ -19,6 +28,9 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
         battery: 0..1, None on mains.
         slice: S-NSSAI of the user in hexadecimal, SST then SD if there is one (``01``, ``01000003``); empty
             where the device does not know.
+        holds: decoder versions on the device; None for one that takes whatever its site serves.
+        fallbacks: conventional codecs that the device decodes, best first, for when it holds no decoder that
+            fits an encoder of its site.
     """
 
     user: str
@@ -29,6 +41,8 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
     compute_gflops: float
     battery: float | None = None
     slice: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}([0-9a-f]{6})?)?$")] = ""
+    holds: list[HeldDecoder] | None = None
+    fallbacks: list[ConventionalCodec] = []
 
 
 class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
@@ -38,6 +52,8 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
         snr_db: effective SNR at the decoder for this transmission, dB.
         psnr_db, ms_ssim: of the restored picture.
         latency_ms: encode + decode at the runtime.
+        encoder_version: of the pair that made the picture, 0 where it was not said.
+        codec: ``semantic``, or the conventional codec that stood in.
     """
 
     user: str
@@ -49,6 +65,23 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
     psnr_db: float
     ms_ssim: float
     latency_ms: float
+    encoder_version: int = 0
+    codec: Literal["semantic", "jpeg", "heic"] = "semantic"
+
+
+class FailureReport(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
+    """A transmission that gave no picture: refused or failed at the encoder or the decoder.
+
+    Attributes:
+        decoder, decoder_version: that should have restored it.
+        reason: one line for people.
+    """
+
+    user: str
+    time_ns: int
+    decoder: str
+    decoder_version: int
+    reason: str = ""
 
 
 class TrainingReport(msgspec.Struct, frozen=True, kw_only=True, tag="training"):
@@ -73,4 +106,4 @@ class TelemetryEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     instance: str
     seq: int
-    report: CapabilityReport | QualityReport | TrainingReport
+    report: CapabilityReport | QualityReport | FailureReport | TrainingReport

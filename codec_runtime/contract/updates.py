@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.directives import ConventionalCodec
 
 
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,9 +33,20 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InboxListing(msgspec.Struct, frozen=True, kw_only=True):
-    """sha256 (hex) of every target file present in the inbox or already installed, by target path."""
+    """What a site has already, so that only the rest travels.
+
+    Attributes:
+        targets: sha256 (hex) of every complete target file in the inbox or installed, by target path.
+        partial: bytes kept of target files that are not complete, by path with the hash in the name.
+        weights: sha256 (hex) of the weights files of every bundle installed or shipped: parents that a delta
+            can be applied to.
+        metadata: sha256 (hex) of every metadata file in the inbox, by name.
+    """
 
     targets: dict[str, str]
+    partial: dict[str, int] = {}
+    weights: list[str] = []
+    metadata: dict[str, str] = {}
 
 
 class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +54,8 @@ class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         bundles: bundle paths in the TUF repository, e.g. ``decoder/attention/2``; targets are
-            ``<path>/manifest.msgpack`` and ``<path>/weights.safetensors``.
+            ``<path>/manifest.msgpack`` and ``<path>/weights.safetensors`` or ``<path>/delta.safetensors``.
+            Empty: only verify the metadata, and stop serving what the signed director assigns no longer.
     """
 
     bundles: list[str]
@@ -55,6 +68,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
         outcome: ``activated``, ``already-active`` or ``refused``; refused leaves the old version serving.
         error: name of the refusal, e.g. ``UnsignedMetadataError``; detail says more.
         verify_ms, load_ms, publish_ms: TUF verification, load + warm-up, the pointer swap alone.
+        withdrawn: bundle paths no longer served, since the signed director assigns them no longer.
     """
 
     instance: str
@@ -64,6 +78,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
     verify_ms: float = 0.0
     load_ms: float = 0.0
     publish_ms: float = 0.0
+    withdrawn: list[str] = []
 
 
 class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,9 +89,11 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
         site: configured site name.
         telemetry_seq: last sequence number of the telemetry stream.
         models: manifests of every bundle loaded, encoders and decoders.
+        conventional: conventional codecs that the site encodes, for devices that hold no decoder of any pair.
     """
 
     instance: str
     site: str
     telemetry_seq: int
     models: list[BundleManifest]
+    conventional: list[ConventionalCodec] = []

@@ -1,4 +1,4 @@
-"""Markdown tables of results, and where they go in docs/codec.md.
+"""Markdown tables of results, and where they go in docs/codec.md and docs/adapter.md.
 
 A document marks a table's place by ``<!-- table NAME -->`` and ``<!-- end -->`` on lines of their own;
 what is between them is replaced by the table made from ``NAME.json``. A place whose file is missing stays
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codec_runtime.evaluation.plots import line_name, rate_value, select
+from codec_runtime.experiments.adapter_views import adapter_noise_table
 
 _PLACE = re.compile(r"(<!-- table (?P<name>[\w.-]+) -->\n)(?P<old>.*?)(<!-- end -->)", re.DOTALL)
 
@@ -41,7 +42,7 @@ def table(result: Mapping[str, Any]) -> str:
     kind = result.get("experiment")
     makers = {
         "schemes": schemes_table, "forgetting": forgetting_table, "conflict": conflict_table,
-        "rates": rates_table, None: quality_table,
+        "rates": rates_table, "adapter-noise": adapter_noise_table, None: quality_table,
     }
     if kind not in makers or "rows" not in result:
         raise ValueError(f"no table is known for experiment {kind!r}")

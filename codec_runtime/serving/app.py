@@ -14,6 +14,7 @@ from codec_runtime.bundle.errors import SlowTransferError
 from codec_runtime.serving.http import BadBodyError, BodyTooLargeError, error, runtime_of
 from codec_runtime.serving.inference_routes import inference_routes
 from codec_runtime.serving.metrics import CONTENT_TYPE
+from codec_runtime.serving.repository_routes import repository_routes
 from codec_runtime.serving.runtime import Runtime
 from codec_runtime.serving.settings import RuntimeSettings
 from codec_runtime.serving.site_routes import site_routes
@@ -44,7 +45,10 @@ def create_app(settings: RuntimeSettings) -> Starlette:
         await runtime.close()
 
     app = Starlette(
-        routes=[*inference_routes(), *site_routes(), Route("/metrics", metrics, methods=["GET"])],
+        routes=[
+            *inference_routes(), *repository_routes(), *site_routes(),
+            Route("/metrics", metrics, methods=["GET"]),
+        ],
         exception_handlers=dict.fromkeys((BadBodyError, BodyTooLargeError, SlowTransferError), _bad_body),
         lifespan=life,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,11 +45,11 @@ def messagepack(message: Any, status: int = 200) -> Response:
     return Response(msgspec.msgpack.encode(message), status, media_type=MESSAGEPACK)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+async def receive(request: Request, limit: int, take: Callable[[bytes], Awaitable[object]]) -> int:
+    """Hand the body piece by piece to ``take``; returns its length.
 
     Raises:
-        BodyTooLargeError: longer than ``limit`` bytes; no more than that is kept in memory.
+        BodyTooLargeError: longer than ``limit`` bytes; no more than that is taken.
         BadBodyError: it is compressed.
         SlowTransferError: nothing came for ``body_stall_s``, or less than ``body_min_bytes_per_s`` on average
             after that long.
@@ -59,7 +60,6 @@ async def read_body(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLargeError(f"body of {announced} bytes; at most {limit} are accepted")
-    chunks: list[bytes] = []
     size = 0
     settings = runtime_of(request).settings
     stall, rate = settings.body_stall_s, settings.body_min_bytes_per_s
@@ -71,12 +71,23 @@ async def read_body(request: Request, limit: int) -> bytes:
                 size += len(chunk)
                 if size > limit:
                     raise BodyTooLargeError(f"body of more than {limit} bytes")
-                chunks.append(chunk)
+                await take(chunk)
                 timer.reschedule(min(clock() + stall, started + stall + size / rate))
     except TimeoutError as cause:
         raise SlowTransferError(
             f"{size} bytes in {clock() - started:.1f} s: at least {rate} bytes/s are needed, without pauses"
         ) from cause
+    return size
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; errors as of :func:`receive`, and no more than ``limit`` bytes are kept in memory."""
+    chunks: list[bytes] = []
+
+    async def keep(chunk: bytes) -> None:
+        chunks.append(chunk)
+
+    await receive(request, limit, keep)
     return b"".join(chunks)
 
 

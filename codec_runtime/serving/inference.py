@@ -41,6 +41,46 @@ def check_conditions(
         raise InferenceInputError(f"prefix must be in 1..{longest}")
 
 
+def check_images(
+    encoder: nn.Module | CodecNetwork,
+    images: npt.NDArray[np.uint8],
+    snr_db: npt.NDArray[np.float32],
+    prefix: npt.NDArray[np.int32],
+) -> None:
+    """Raise InferenceInputError unless :func:`encode` takes these arguments."""
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape) < 1:
+        raise InferenceInputError(f"image must have shape [B, 3, H, W], got {list(images.shape)}")
+    check_conditions(images.shape[0], snr_db, prefix, latent_channels(encoder))
+
+
+def check_symbols(
+    decoder: nn.Module | CodecNetwork,
+    symbols: npt.NDArray[np.float32],
+    snr_db: npt.NDArray[np.float32],
+    prefix: npt.NDArray[np.int32],
+    height: int,
+    width: int,
+) -> None:
+    """Raise InferenceInputError unless :func:`decode` takes these arguments."""
+    channels = latent_channels(decoder)
+    if symbols.ndim != 4 or min(symbols.shape) < 1 or symbols.shape[1] > channels:
+        raise InferenceInputError(
+            f"symbols must have shape [B, 1..{channels}, h, w], got {list(symbols.shape)}"
+        )
+    batch, sent, rows, columns = symbols.shape
+    grid = SIZE_MULTIPLE // _LATENT_STRIDE
+    if rows % grid or columns % grid:
+        raise InferenceInputError(f"symbols: h and w must be multiples of {grid}, got {rows} x {columns}")
+    tallest, widest = _LATENT_STRIDE * rows, _LATENT_STRIDE * columns
+    if not (0 < height <= tallest and 0 < width <= widest):
+        raise InferenceInputError(
+            f"height x width {height} x {width} must be within {tallest} x {widest}"
+        )
+    check_conditions(batch, snr_db, prefix, sent)
+    if not np.isfinite(symbols).all():
+        raise InferenceInputError("symbols must be finite; NaN or infinity was received")
+
+
 @torch.inference_mode()
 def encode(
     encoder: nn.Module | CodecNetwork,
@@ -62,9 +102,7 @@ def encode(
     Raises:
         InferenceInputError: a shape or value out of range.
     """
-    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape) < 1:
-        raise InferenceInputError(f"image must have shape [B, 3, H, W], got {list(images.shape)}")
-    check_conditions(images.shape[0], snr_db, prefix, latent_channels(encoder))
+    check_images(encoder, images, snr_db, prefix)
     padded, _ = pad_to_multiple(torch.tensor(images).float() / 255.0)
     latent = encoder(padded, torch.tensor(snr_db), torch.tensor(prefix, dtype=torch.int64))
     symbols: npt.NDArray[np.float32] = latent[:, : int(prefix.max())].contiguous().numpy()
@@ -97,23 +135,9 @@ def decode(
         InferenceInputError: a shape or value out of range, or symbols that are not finite.
         FloatingPointError: the decoder itself gave values that are not finite.
     """
+    check_symbols(decoder, symbols, snr_db, prefix, height, width)
     channels = latent_channels(decoder)
-    if symbols.ndim != 4 or min(symbols.shape) < 1 or symbols.shape[1] > channels:
-        raise InferenceInputError(
-            f"symbols must have shape [B, 1..{channels}, h, w], got {list(symbols.shape)}"
-        )
     batch, sent, rows, columns = symbols.shape
-    grid = SIZE_MULTIPLE // _LATENT_STRIDE
-    if rows % grid or columns % grid:
-        raise InferenceInputError(f"symbols: h and w must be multiples of {grid}, got {rows} x {columns}")
-    tallest, widest = _LATENT_STRIDE * rows, _LATENT_STRIDE * columns
-    if not (0 < height <= tallest and 0 < width <= widest):
-        raise InferenceInputError(
-            f"height x width {height} x {width} must be within {tallest} x {widest}"
-        )
-    check_conditions(batch, snr_db, prefix, sent)
-    if not np.isfinite(symbols).all():
-        raise InferenceInputError("symbols must be finite; NaN or infinity was received")
     sent_channels = torch.tensor(prefix, dtype=torch.int64)
     received = torch.zeros(batch, channels, rows, columns)
     received[:, :sent] = torch.tensor(symbols)

@@ -8,6 +8,7 @@ from codec_runtime import __version__
 from codec_runtime.serving.registry import Models
 
 REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
+BATCH_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 SWAP_BUCKETS = (1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 1e-1)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -24,6 +25,18 @@ class RuntimeMetrics:
         )
         self.queue_depth = Gauge(
             f"{prefix}queue_depth", "Inference requests waiting or running", registry=registry
+        )
+        self.queue_seconds = Histogram(
+            f"{prefix}queue_seconds", "Waiting of an inference request for its turn",
+            buckets=REQUEST_BUCKETS, registry=registry,
+        )
+        self.batch_pictures = Histogram(
+            f"{prefix}batch_pictures", "Pictures computed together", buckets=BATCH_BUCKETS, registry=registry
+        )
+        self.requests_dropped = Counter(
+            f"{prefix}requests_dropped_total",
+            "Requests not computed: deadline passed in the queue (expired) or client gone", ("cause",),
+            registry=registry,
         )
         self.swap_seconds = Histogram(
             f"{prefix}swap_seconds", "Publishing a set of models (the pointer swap alone)",
@@ -49,6 +62,20 @@ class RuntimeMetrics:
         )
         self.directives_received = Counter(
             f"{prefix}directives_total", "Directives received", ("outcome",), registry=registry
+        )
+        self.directive_fallbacks = Counter(
+            f"{prefix}directive_fallbacks_total",
+            "Directives replaced because their decoder was withdrawn, by what applies instead", ("to",),
+            registry=registry,
+        )
+        self.encodes = Counter(
+            f"{prefix}encodes_total", "Encode requests answered, by codec (jpeg, heic: no pair fits)",
+            ("codec",), registry=registry,
+        )
+        self.coding_cut_short = Counter(
+            f"{prefix}coding_cut_short_total",
+            "Conventional files sent before the largest quality that fits was found, for want of time",
+            ("codec",), registry=registry,
         )
         self.telemetry_events = Counter(
             f"{prefix}telemetry_events_total", "Events put on the stream", ("kind",), registry=registry

@@ -97,7 +97,7 @@ def parse_request(body: bytes, header_length: int | None = None) -> InferRequest
         raise ProtocolError(f"{HEADER_LENGTH} is {length}, the body has {len(body)} bytes")
     try:
         header = msgspec.json.decode(memoryview(body)[:length], type=_Header)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
         raise ProtocolError(f"request header is not an inference request: {error}") from error
     binary = memoryview(body)[length:]
     inputs: dict[str, Array] = {}
@@ -156,7 +156,7 @@ def _from_binary(tensor: _Tensor, data: memoryview) -> Array:
             f"input {tensor.name!r}: {len(data)} bytes, shape {tensor.shape} of {tensor.datatype} needs "
             f"{count * dtype.itemsize}"
         )
-    if dtype.kind == "b" and count and max(data) > 1:
+    if dtype.kind == "b" and count and np.frombuffer(data, np.uint8).max() > 1:
         raise ProtocolError(f"input {tensor.name!r}: BOOL bytes must be 0 or 1")
     return np.frombuffer(data, dtype).reshape(tensor.shape)
 
@@ -167,7 +167,7 @@ def _from_json(tensor: _Tensor) -> Array:
         raise ProtocolError(f"input {tensor.name!r} has neither data nor binary_data_size")
     try:
         given = np.array(msgspec.json.decode(tensor.data, type=list[Any]))
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, OverflowError) as error:
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"input {tensor.name!r}: data is not an array: {error}") from error
     if given.size != count:
         raise ProtocolError(

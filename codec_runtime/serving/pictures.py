@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 Picture = npt.NDArray[np.uint8]
+
+MAX_USERS: Final = 10_000
 
 
 class PictureBuffer:
@@ -19,32 +21,43 @@ class PictureBuffer:
     Args:
         per_user: pictures kept of one user.
         max_bytes: bound over all users; beyond it the user holding most bytes loses its oldest picture.
+        max_users: beyond it the user silent for longest is forgotten: sizes alone would not bound the
+            tiny pictures of invented users.
         clock: seconds, for the age of pictures.
     """
 
     def __init__(
-        self, per_user: int, max_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        per_user: int,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        max_users: int = MAX_USERS,
     ) -> None:
         self._clock = clock
         self._per_user = per_user
         self._max_bytes = max_bytes
+        self._max_users = max_users
         self._pictures: dict[str, deque[tuple[float, Picture]]] = {}
         self._bytes_of: dict[str, int] = {}
+        self._count = 0
         self.total_bytes = 0
 
     def __len__(self) -> int:
-        return sum(len(kept) for kept in self._pictures.values())
+        return self._count
 
     def add(self, user: str, images: npt.NDArray[Any]) -> None:
         """Keep copies of ``images``, (B, 3, H, W) uint8. A picture above the whole bound is left out."""
         for image in images:
             if image.nbytes > self._max_bytes:
                 continue
-            kept = self._pictures.setdefault(user, deque())
+            # Taken out and put back: the order of the users is that of their last picture.
+            kept = self._pictures[user] = self._pictures.pop(user, deque())
             kept.append((self._clock(), np.array(image, dtype=np.uint8)))
-            self._count(user, image.nbytes)
+            self._account(user, image.nbytes, 1)
             if len(kept) > self._per_user:
                 self._drop_oldest(user)
+            while len(self._pictures) > self._max_users:
+                self._drop_oldest(next(iter(self._pictures)))
             while self.total_bytes > self._max_bytes:
                 self._drop_oldest(max(self._bytes_of, key=self._bytes_of.__getitem__))
 
@@ -63,11 +76,12 @@ class PictureBuffer:
             if encoded_s >= oldest
         ]
 
-    def _count(self, user: str, size: int) -> None:
+    def _account(self, user: str, size: int, pictures: int) -> None:
         self._bytes_of[user] = self._bytes_of.get(user, 0) + size
         self.total_bytes += size
+        self._count += pictures
 
     def _drop_oldest(self, user: str) -> None:
-        self._count(user, -self._pictures[user].popleft()[1].nbytes)
+        self._account(user, -self._pictures[user].popleft()[1].nbytes, -1)
         if not self._pictures[user]:
             del self._pictures[user], self._bytes_of[user]

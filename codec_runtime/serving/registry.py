@@ -3,8 +3,10 @@
 Rules:
 
 1. ``Models`` is immutable. A request takes the current one once and uses it to its end.
-2. A set is *prepared* (verified, built, compiled, warmed up) outside; only then one assignment publishes it.
-3. A decoder enters only with the encoder it was trained against loaded: a mixed pair cannot be formed.
+2. A set is *prepared* (built, compiled, warmed up; verified, if that was not done) outside; only then one
+   assignment publishes it.
+3. A decoder enters only with the encoder it was trained against loaded, and only if neither's compatibility
+   set excludes the other: a mixed pair cannot be formed.
 4. An error while preparing leaves the published set as it was.
 5. A sound bundle that the backend does not compute correctly is served by torch.
 """
@@ -22,7 +24,7 @@ import numpy as np
 from torch import nn
 
 from codec_runtime.bundle.errors import BundleError, MixedPairError, VersionConflictError
-from codec_runtime.bundle.store import load_module
+from codec_runtime.bundle.store import VerifiedBundle, read_verified
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.serving.backends.interface import Backend, BackendName, CodecNetwork
 from codec_runtime.serving.backends.selection import build_network
@@ -31,6 +33,7 @@ from codec_runtime.serving.inference import decode, encode
 
 DEFAULT_DECODER = "attention"
 _WARM_UP_SIDE = 64
+_WARM_UP_PREFIX = 4
 
 
 class UnknownModelError(LookupError):
@@ -150,46 +153,51 @@ class ModelRegistry:
     def models(self) -> Models:
         return self._models
 
-    def prepare(self, directories: Iterable[Path]) -> list[LoadedBundle]:
-        """Verify, build, compile and warm up the bundles of ``directories``; nothing is served yet.
+    def prepare(self, bundles: Iterable[Path | VerifiedBundle]) -> list[LoadedBundle]:
+        """Build, compile and warm up bundles; nothing is served yet.
+
+        Args:
+            bundles: as verified, or directories of those that are to be verified first.
 
         Raises:
             BundleError (with ``WarmUpError``).
             MixedPairError: a decoder's encoder is neither loaded nor among them.
             VersionConflictError: another bundle of that name and version is loaded.
         """
-        bundles = [self._load(directory) for directory in directories]
-        models = _merged(self._models, bundles, frozenset())
-        for bundle in bundles:
-            _warm_up(bundle, models)
-        return bundles
+        loaded = [
+            self._load(read_verified(bundle) if isinstance(bundle, Path) else bundle) for bundle in bundles
+        ]
+        _merged(self._models, loaded, frozenset())
+        for bundle in loaded:
+            _warm_up(bundle)
+        return loaded
 
-    def _load(self, directory: Path) -> LoadedBundle:
-        manifest, module = load_module(directory)
+    def _load(self, verified: VerifiedBundle) -> LoadedBundle:
+        module = verified.build()
         network, backend = build_network(self._backend, module, self._on_fallback)
-        return LoadedBundle(manifest, module, directory, network, backend)
+        return LoadedBundle(verified.manifest, module, verified.directory, network, backend)
 
     def publish(
-        self, bundles: Iterable[LoadedBundle], retired: frozenset[tuple[str, int]] = frozenset()
+        self, bundles: Iterable[LoadedBundle], dropped: frozenset[Path] = frozenset()
     ) -> float:
         """Serve ``bundles`` from the next request on; returns the seconds the swap took.
 
         Args:
-            retired: decoder (family, version) pairs that are dropped in the same swap.
+            dropped: directories of the bundles that are served no longer from the same swap on.
 
         Raises:
             MixedPairError, VersionConflictError: nothing changes.
         """
         with self._writer:
-            models = _merged(self._models, bundles, retired)
+            models = _merged(self._models, bundles, dropped)
             started = time.perf_counter()
             self._models = models
             return time.perf_counter() - started
 
 
-def _merged(models: Models, bundles: Iterable[LoadedBundle], retired: frozenset[tuple[str, int]]) -> Models:
-    encoders = dict(models.encoders)
-    decoders = {key: bundle for key, bundle in models.decoders.items() if key not in retired}
+def _merged(models: Models, bundles: Iterable[LoadedBundle], dropped: frozenset[Path]) -> Models:
+    encoders = {key: bundle for key, bundle in models.encoders.items() if bundle.directory not in dropped}
+    decoders = {key: bundle for key, bundle in models.decoders.items() if bundle.directory not in dropped}
     for bundle in bundles:
         manifest = bundle.manifest
         if manifest.kind == "encoder":
@@ -204,20 +212,35 @@ def _merged(models: Models, bundles: Iterable[LoadedBundle], retired: frozenset[
             )
     merged = Models(MappingProxyType(encoders), MappingProxyType(decoders))
     for decoder in decoders.values():
-        merged.encoder_of(decoder)
+        _check_compatible(merged.encoder_of(decoder), decoder)
     return merged
 
 
-def _warm_up(bundle: LoadedBundle, models: Models) -> None:
-    """One small picture through the new network, as a request would send it; first calls also allocate."""
-    encoder = bundle if bundle.manifest.kind == "encoder" else models.encoder_of(bundle)
-    picture = np.full((1, 3, _WARM_UP_SIDE, _WARM_UP_SIDE), 96, np.uint8)
-    snr, prefix = np.array([7.0], np.float32), np.array([4], np.int32)
+def _check_compatible(encoder: LoadedBundle, decoder: LoadedBundle) -> None:
+    """Raises: MixedPairError: the compatibility set of one of them excludes the other."""
+    for one, other in ((encoder, decoder), (decoder, encoder)):
+        if not one.manifest.works_with(other.manifest.kind, other.sha256):
+            raise MixedPairError(
+                f"mixed pair: the compatibility set of {one.manifest.kind} {one.manifest.name} version "
+                f"{one.manifest.version} excludes {other.manifest.kind} {other.manifest.name} version "
+                f"{other.manifest.version}"
+            )
+
+
+def _warm_up(bundle: LoadedBundle) -> None:
+    """One small picture, or its symbols, through the new network as a request would send it; first calls also
+    allocate. Through no other network: one that serves would keep its users waiting at this thread's priority.
+    """
+    snr, prefix = np.array([7.0], np.float32), np.array([_WARM_UP_PREFIX], np.int32)
     try:
-        symbols = encode(encoder.network, picture, snr, prefix)
-        if not np.isfinite(symbols).all():
-            raise WarmUpError(f"{bundle.directory}: the encoder gives symbols that are not finite")
         if bundle.manifest.kind == "decoder":
+            side = _WARM_UP_SIDE // 4
+            count = _WARM_UP_PREFIX * side * side
+            symbols = np.sin(np.arange(count, dtype=np.float32)).reshape(1, _WARM_UP_PREFIX, side, side)
             decode(bundle.network, symbols, snr, prefix, _WARM_UP_SIDE, _WARM_UP_SIDE)
+        else:
+            picture = np.full((1, 3, _WARM_UP_SIDE, _WARM_UP_SIDE), 96, np.uint8)
+            if not np.isfinite(encode(bundle.network, picture, snr, prefix)).all():
+                raise WarmUpError(f"{bundle.directory}: the encoder gives symbols that are not finite")
     except (RuntimeError, ValueError, FloatingPointError) as error:
         raise WarmUpError(f"{bundle.directory}: warm-up failed: {error}") from error

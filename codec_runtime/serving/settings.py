@@ -30,8 +30,13 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         torch_compile: ``torch.compile`` for the backend torch; needs a C++ compiler.
         torch_threads: threads of one inference, whatever the backend.
         inference_nice: niceness added to the inference thread, so that control traffic goes first.
-        max_queue: inference requests waiting or running; more are answered 503.
-        max_batch: pictures a request; max_pixels: pixels a picture.
+        activation_nice: niceness added to the thread that verifies, loads and warms up new weights.
+        max_queue: inference requests waiting or running; more are answered 503, or 429 a user with too many.
+        request_timeout_s: how long a request may wait for its turn if its parameter ``timeout`` does not say.
+        max_batch: pictures a request, and pictures of several requests computed together; max_pixels: pixels
+            of a request, all its pictures together.
+        batch_wait_ms: the longest that a request waits for others of its size; 0: each is computed alone.
+        batch_max_pixels: pixels of the requests computed together; larger pictures gain nothing on a CPU.
         max_request_bytes: body size limit of any request.
         telemetry_buffer: events kept for readers that reconnect; telemetry_idle_s: a stream without events
             for this long is closed.
@@ -40,6 +45,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         training_queue: jobs waiting; training_min_pictures: fewer fail a job at once.
         body_stall_s, body_min_bytes_per_s: a body that pauses longer, or is slower on average, is refused.
         inbox_max_file_bytes, inbox_max_files: bounds of the TUF inbox.
+        inbox_max_partials: targets in transfer by chunks at a time; inbox_partial_max_age_s: since the last
+            byte of one that is forgotten.
+        inbox_busy_share: of ``max_queue``; with more requests waiting, files for the inbox are put off (429).
         max_versions: decoder versions kept loaded in a family (base versions and versions in force stay).
         tls_cert, tls_key, client_ca: PEM paths; all three make the whole port mTLS.
         allow_insecure: listen off loopback without mTLS (a closed testbed network); logged as a warning.
@@ -56,9 +64,13 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     torch_compile: bool = False
     torch_threads: Positive = 1
     inference_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 2
+    activation_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
     max_queue: Positive = 64
+    request_timeout_s: Seconds = 30.0
     max_batch: Positive = 32
     max_pixels: Positive = 4_194_304
+    batch_wait_ms: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.0
+    batch_max_pixels: Positive = 65_536
     max_request_bytes: Positive = 64 << 20
     telemetry_buffer: Positive = 16384
     telemetry_idle_s: Seconds = 20.0
@@ -71,6 +83,9 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_min_bytes_per_s: Positive = 4096
     inbox_max_file_bytes: Positive = 64 << 20
     inbox_max_files: Positive = 256
+    inbox_max_partials: Positive = 16
+    inbox_partial_max_age_s: Seconds = 86_400.0
+    inbox_busy_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     max_versions: Positive = 8
     tls_cert: str = ""
     tls_key: str = ""

@@ -8,42 +8,21 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from codec_runtime.bundle.errors import (
-    FileTooLargeError,
-    InboxFullError,
-    RefusalError,
-    SlowTransferError,
-    UnsafePathError,
-)
-from codec_runtime.bundle.inbox import Area
-from codec_runtime.bundle.refusals import storage_refusal
 from codec_runtime.contract import paths
 from codec_runtime.contract.directives import DirectiveBatch
-from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
-from codec_runtime.contract.updates import ActivationRequest, InboxListing, TrainingJob
+from codec_runtime.contract.telemetry import CapabilityReport, FailureReport, QualityReport
+from codec_runtime.contract.updates import ActivationRequest, TrainingJob
 from codec_runtime.serving.http import (
     RETRY_AFTER_S,
     BadBodyError,
-    BodyTooLargeError,
     error,
     messagepack,
-    read_body,
     read_message,
-    refusal,
     runtime_of,
 )
+from codec_runtime.serving.inbox_routes import inbox_routes
 from codec_runtime.serving.registry import UnknownModelError
 from codec_runtime.serving.training_jobs import JobError, JobQueueFullError
-
-_INBOX_STATUS: dict[type[Exception], int] = {
-    BadBodyError: 400,
-    UnsafePathError: 400,
-    SlowTransferError: 408,
-    BodyTooLargeError: 413,
-    FileTooLargeError: 413,
-    InboxFullError: 507,
-}
-"""HTTP status of a file that the inbox refuses; 507 for a disk that is full or fails."""
 
 
 async def post_directives(request: Request) -> Response:
@@ -56,7 +35,7 @@ async def get_site(request: Request) -> Response:
 
 async def post_telemetry(request: Request) -> Response:
     runtime = runtime_of(request)
-    for report in await read_message(request, list[CapabilityReport | QualityReport]):
+    for report in await read_message(request, list[CapabilityReport | QualityReport | FailureReport]):
         runtime.publish(report)
     return Response(status_code=204)
 
@@ -68,38 +47,6 @@ async def get_telemetry(request: Request) -> Response:
         raise BadBodyError(f"after: a sequence number is needed, got {text[:40]!r}")
     stream = runtime.telemetry.read(int(text), runtime.settings.telemetry_idle_s)
     return StreamingResponse(stream, media_type=paths.MESSAGEPACK)
-
-
-async def put_metadata(request: Request) -> Response:
-    return await _put(request, "metadata")
-
-
-async def put_target(request: Request) -> Response:
-    return await _put(request, "targets")
-
-
-async def _put(request: Request, area: Area) -> Response:
-    runtime = runtime_of(request)
-    name = request.path_params["name"]
-    limit = runtime.settings.inbox_max_file_bytes
-    refused: Exception
-    try:
-        body = await read_body(request, limit)
-        await asyncio.to_thread(runtime.inbox.put, area, name, body)
-        runtime.metrics.inbox_files.labels("stored").inc()
-        return Response(status_code=204)
-    except (RefusalError, BadBodyError, BodyTooLargeError) as cause:
-        refused = cause
-    except OSError as cause:
-        refused = storage_refusal(cause)
-    runtime.metrics.inbox_files.labels("refused").inc()
-    runtime.metrics.update_refusals.labels("inbox", type(refused).__name__).inc()
-    return refusal(_INBOX_STATUS.get(type(refused), 507), refused)
-
-
-async def get_inbox(request: Request) -> Response:
-    digests = await asyncio.to_thread(runtime_of(request).target_digests)
-    return messagepack(InboxListing(targets=digests))
 
 
 async def post_activation(request: Request) -> Response:
@@ -141,9 +88,7 @@ def site_routes() -> list[Route]:
         Route(paths.SITE, get_site, methods=["GET"]),
         Route(paths.TELEMETRY, post_telemetry, methods=["POST"]),
         Route(paths.TELEMETRY, get_telemetry, methods=["GET"]),
-        Route(paths.INBOX, get_inbox, methods=["GET"]),
-        Route(f"{paths.INBOX}/metadata/{{name:path}}", put_metadata, methods=["PUT"]),
-        Route(f"{paths.INBOX}/targets/{{name:path}}", put_target, methods=["PUT"]),
+        *inbox_routes(),
         Route(paths.ACTIVATIONS, post_activation, methods=["POST"]),
         Route(paths.TRAINING_JOBS, post_training_job, methods=["POST"]),
         Route(job, get_training_job, methods=["GET"]),

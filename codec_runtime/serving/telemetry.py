@@ -8,9 +8,15 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from codec_runtime.contract.telemetry import CapabilityReport, QualityReport, TelemetryEvent, TrainingReport
+from codec_runtime.contract.telemetry import (
+    CapabilityReport,
+    FailureReport,
+    QualityReport,
+    TelemetryEvent,
+    TrainingReport,
+)
 
-Report = CapabilityReport | QualityReport | TrainingReport
+Report = CapabilityReport | QualityReport | FailureReport | TrainingReport
 _CHUNK_EVENTS = 512
 
 

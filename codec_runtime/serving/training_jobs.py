@@ -25,7 +25,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from codec_runtime.bundle.store import write_atomic
-from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
+from codec_runtime.contract.bundle import DELTA_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import TrainingJob
 from codec_runtime.serving.pictures import Picture
@@ -88,9 +88,11 @@ class TrainingJobs:
     def candidate_file(self, job: str, name: str) -> Path | None:
         """Path of a file of a succeeded job's candidate bundle, None if there is none."""
         report = self._reports.get(job)
-        if report is None or report.state != "succeeded" or name not in (MANIFEST_FILE, WEIGHTS_FILE):
+        files = (MANIFEST_FILE, WEIGHTS_FILE, DELTA_FILE)
+        if report is None or report.state != "succeeded" or name not in files:
             return None
-        return self._directory / job / "candidate" / name
+        path = self._directory / job / "candidate" / name
+        return path if path.is_file() else None
 
     def submit(
         self,

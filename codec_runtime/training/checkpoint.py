@@ -1,7 +1,7 @@
 """An unfinished training on disk: one safetensors file, settings and counters as JSON in its header.
 
 One file, replaced atomically: tensors and counters always belong together. Random draws are functions of seed
-and step (:func:`codec_runtime.training.config.derived_seed`); of generators only torch's global one (dropout)
+and step (:func:`codec_runtime.training.seeds.derived_seed`); of generators only torch's global one (dropout)
 has state to keep.
 """
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
-from codec_runtime.bundle.store import write_atomic
+from codec_runtime.bundle.files import write_atomic
 
 CHECKPOINT_FILE = "unfinished.safetensors"
 

@@ -27,11 +27,12 @@ from codec_runtime.codecs.linear import PatchPca, fit_patch_pca
 from codec_runtime.codecs.registry import FAMILIES, TIERS, build_decoder, build_encoder
 from codec_runtime.training.checkpoint import CHECKPOINT_FILE, Checkpoint, DifferentTrainingError, differences
 from codec_runtime.training.code_version import code_version
-from codec_runtime.training.config import Budget, TrainConfig, derived_seed
+from codec_runtime.training.config import Budget, TrainConfig
 from codec_runtime.training.events import AllEvents, ProgressBar, StageRecord, TensorBoard, TrainEvents
 from codec_runtime.training.packed import open_training_data
 from codec_runtime.training.ranks import Ranks
 from codec_runtime.training.recipes import ANCHOR, ENCODER, TrainResult, bypass_from_anchor, train
+from codec_runtime.training.seeds import derived_seed
 from codec_runtime.training.starting import PROVENANCE_FILE, Initial, read_initial
 from codec_runtime.training.trainer import BatchSource
 

@@ -1,8 +1,7 @@
-"""What a training is: settings, budgets, and the seeds of its random draws."""
+"""What a training is: settings and budgets."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 
@@ -95,9 +94,3 @@ class Budget:
         if self.minutes is not None:
             by_time = elapsed_s / (60.0 * self.minutes) if self.minutes > 0 else 1.0
         return max(by_steps, by_time)
-
-
-def derived_seed(*parts: int | str) -> int:
-    """63-bit seed as a function of the parts (seed, stage, rank, step): no generator state to carry along."""
-    digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1

@@ -1,8 +1,10 @@
 """``python -m codec_runtime.training.site_job JOBDIR``: fine-tune a decoder on a site's own pictures.
 
 Reads ``job.msgpack``, ``pictures.safetensors``, ``parent/`` and ``encoder/`` of the job directory, writes the
-bundle ``candidate/``. JSON lines on stdout tell progress; the last has ``heldout_gain_db`` or ``error``.
-Runs at the lowest priority with one thread; the job's ``budget_s`` counts from the start of the process.
+bundle ``candidate/``, with a delta from its parent where that is smaller: once signed, it travels in place of
+the weights, back to this site and to every other that has the parent. JSON lines on stdout tell progress; the
+last has ``heldout_gain_db`` or ``error``. Runs at the lowest priority with one thread; the job's ``budget_s``
+counts from the start of the process.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from codec_runtime.bundle.errors import BundleError, MixedPairError
-from codec_runtime.bundle.store import load_module, write_bundle
+from codec_runtime.bundle.store import bundle_contents, load_module, read_weights, write_contents
 from codec_runtime.contract.bundle import BundleManifest, QualityPoint
 from codec_runtime.contract.updates import TrainingJob
 from codec_runtime.training.finetune import (
@@ -80,8 +82,7 @@ def run_job(directory: Path, overrides: Mapping[str, Any], *, started: float) ->
     decoder.eval()
     after = heldout_psnr(decoder, cases)
     gain = fmean(after) - fmean(before)
-    write_bundle(
-        directory / "candidate",
+    contents = bundle_contents(
         kind="decoder",
         name=parent_manifest.name,
         version=job.new_version,
@@ -90,6 +91,7 @@ def run_job(directory: Path, overrides: Mapping[str, Any], *, started: float) ->
         state=decoder.state_dict(),
         encoder_sha256=parent_manifest.encoder_sha256,
         parent=parent_manifest.version,
+        parent_weights=read_weights(directory / "parent", parent_manifest),
         provenance={
             "recipe": "site fine-tuning, encoder frozen",
             "command": f"python -m codec_runtime.training.site_job {directory.name}",
@@ -112,6 +114,7 @@ def run_job(directory: Path, overrides: Mapping[str, Any], *, started: float) ->
         quality=shifted(parent_manifest, gain),
         macs_per_pixel=parent_manifest.macs_per_pixel,
     )
+    write_contents(directory / "candidate", contents)
     return Progress(
         progress=1.0, step=steps, heldout_gain_db=gain,
         detail=f"{steps} steps on {len(train)} pictures: {fmean(before):.2f} -> {fmean(after):.2f} dB",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from codec_runtime.training.checkpoint import Snapshot
 from codec_runtime.training.conditions import draw
-from codec_runtime.training.config import Budget, TrainConfig, derived_seed
+from codec_runtime.training.config import Budget, TrainConfig
 from codec_runtime.training.ema import Ema
 from codec_runtime.training.events import Progress, StageRecord, TrainEvents
 from codec_runtime.training.gradients import encoder_gradient_cosines
@@ -26,6 +26,7 @@ from codec_runtime.training.guard import GradientGuard
 from codec_runtime.training.losses import loss_named
 from codec_runtime.training.optimisers import ModuleOptimiser
 from codec_runtime.training.ranks import Ranks
+from codec_runtime.training.seeds import derived_seed
 
 REPORT_EVERY = 10
 """Steps between reports, and between checks that the loss is finite: each waits for the device."""

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from codec_runtime.bundle.manifest_file import read_manifest
 from codec_runtime.codecs.fast import FastConfig, FastEncoder
+from codec_runtime.codecs.registry import build_decoder
 from xapp.cli import app
 
 RUNNER = CliRunner()
@@ -26,17 +31,18 @@ def inputs(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "w.safetensors", tmp_path / "spec.json", tmp_path / "root"
 
 
-def _spec(path: Path, version: int) -> None:
+def _spec(path: Path, version: int, **changed: object) -> None:
     path.write_text(json.dumps({
         "kind": "encoder", "name": "anchor", "version": version, "architecture": FastEncoder.architecture,
         "hyperparameters": dict(CONFIG.as_dict()), "recipe": "none", "data_sha256": "none", "seed": 1,
+        **changed,
     }))
 
 
 def _run(*words: object, code: int = 0) -> str:
     result = RUNNER.invoke(app, ["bundle", *map(str, words)])
     assert result.exit_code == code, result.output
-    return result.output
+    return result.stdout if code == 0 else result.output
 
 
 def test_create_inspect_verify_diff(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -88,6 +94,31 @@ def test_import_renames_what_create_refuses(inputs: tuple[Path, Path, Path], tmp
     assert "first" in _run("import", other, *inputs[1:], "--rename", r"^net\.=", code=2)
     _run("import", other, *inputs[1:], "--rename", "first=head")
     assert "sound" in _run("verify", inputs[2])
+
+
+def test_pictures_measure_what_storing_costs(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    weights, _, root = inputs
+    encoder = Path(json.loads(_run("create", *inputs, "--json"))["directory"])
+    torch.manual_seed(2)
+    decoder: Any = build_decoder("fast", "conv", CONFIG)
+    save_file(decoder.state_dict(), tmp_path / "conv.safetensors")
+    _spec(tmp_path / "conv.json", 1, kind="decoder", name="conv", architecture=decoder.architecture,
+          hyperparameters=dict(decoder.config.as_dict()))
+    (tmp_path / "pictures").mkdir()
+    for index in range(2):
+        picture = np.random.default_rng(index).integers(0, 255, (176, 176, 3), np.uint8)
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{index}.png")
+    measured = ("--images", tmp_path / "pictures", "--storage", "I8", "--json")
+    created = json.loads(_run("create", tmp_path / "conv.safetensors", tmp_path / "conv.json", root,
+                              "--with", encoder, *measured))
+    metrics = read_manifest(Path(created["directory"])).metrics
+    assert metrics["storage_psnr_loss_db"] != 0.0
+    assert -1.0 < metrics["storage_psnr_loss_db"] <= metrics["storage_psnr_loss_db_max"] < 1.0
+    _spec(tmp_path / "spec2.json", 2)
+    created = json.loads(_run("create", weights, tmp_path / "spec2.json", root,
+                              "--with", created["directory"], *measured))
+    assert "storage_psnr_loss_db" in read_manifest(Path(created["directory"])).metrics
+    assert "--images" in _run("create", *inputs, "--with", encoder, "--images", tmp_path / "none", code=2)
 
 
 def test_pictures_need_a_partner(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -202,8 +202,8 @@ def test_a_baseline_without_ms_ssim_shows_psnr_alone():
 
 
 def test_a_result_of_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="adapter-noise"):
-        table({"experiment": "adapter-noise", "rows": []})
+    with pytest.raises(ValueError, match="adapter-nothing"):
+        table({"experiment": "adapter-nothing", "rows": []})
 
 
 def test_files_of_other_experiments_are_passed_over(tmp_path):

@@ -5,8 +5,9 @@ import torch
 
 from codec_runtime.evaluation.metrics import ms_ssim
 from codec_runtime.training.conditions import ConditionConfig, draw, draw_conditions
-from codec_runtime.training.config import Budget, TrainConfig, derived_seed
+from codec_runtime.training.config import Budget, TrainConfig
 from codec_runtime.training.losses import LOSSES, distortion_db, loss_named, ms_ssim_window
+from codec_runtime.training.seeds import derived_seed
 
 
 def test_default_conditions_stay_in_the_trained_range():

@@ -358,6 +358,14 @@ def test_runtime_gets_no_variables_of_neighbouring_services() -> None:
     assert pod["spec"]["enableServiceLinks"] is False
 
 
+def test_sites_reach_the_xapp_unchanged() -> None:
+    values = values_of("semcom-xapp", "all-values")
+    controls = descriptor_of(render("semcom-xapp", values))["controls"]
+    settings = msgspec.convert(controls, XAppSettings)
+    assert msgspec.to_builtins(settings.sites) == values["controls"]["sites"]
+    assert set(settings.configured_meids) >= {"gnb_208_093_00000e00", "gnb_208_093_00000e02"}
+
+
 def test_default_runtime_url_of_the_xapp_is_the_default_service_of_the_runtime() -> None:
     documents = render("semcom-codec-runtime", {"tls": {"secretName": "t"}})
     (service,) = of_kind(documents, "Service")

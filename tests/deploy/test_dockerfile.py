@@ -92,6 +92,18 @@ def test_runtime_image_takes_torch_from_an_index_that_can_be_chosen() -> None:
     assert any('--extra-index-url "$TORCH_INDEX_URL"' in a for i, a in build if i == "RUN")
 
 
+def test_flower_image_stands_apart_from_what_forbids_its_protobuf() -> None:
+    assert STAGES["build-flower"][0] == ("FROM", "base AS build-flower")
+    assert STAGES["flower"][0] == ("FROM", "base AS flower")
+    assert "--from=build-flower /opt/semcom /opt/semcom" in arguments("flower", "COPY")
+    assert arguments("flower", "USER") == "10001:10001"
+    assert arguments("flower", "ENTRYPOINT") == '["/usr/bin/tini", "--"]'
+    copied = " ".join(a for i, a in STAGES["build-flower"] if i == "COPY")
+    assert "xapp" not in copied
+    requirements = (ROOT / "codec_runtime/adapters/federation/flower/requirements.txt").read_text()
+    assert "flwr==1.41.0" in requirements.splitlines()
+
+
 def test_every_install_is_constrained_to_known_versions() -> None:
     for stage, lines in STAGES.items():
         for instruction, line in lines:

@@ -127,7 +127,7 @@ def test_missing_interpreter_is_explained(make: Make) -> None:
 
 def test_help_lists_every_public_target(make: Make) -> None:
     listing = make("help").stdout
-    for target in ("demo", "test", "lint", "bench", "clean", "help"):
+    for target in ("demo", "test", "lint", "bench", "flower-venv", "clean", "help"):
         assert f"make {target} " in listing
 
 

@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 
 from codec_runtime.contract import paths
-from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
+from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.telemetry import CapabilityReport, FailureReport, QualityReport
+from codec_runtime.contract.updates import SiteStatus
 from codec_runtime.serving.open_inference import HEADER_LENGTH, build_response, parse_request
 from xapp.lab.channel import Bools, Floats, LargeScale
 from xapp.lab.pictures import PictureLibrary
@@ -41,13 +43,17 @@ def small_library(count: int = 2) -> PictureLibrary:
 class FakeRuntime:
     """Speaks the Open Inference Protocol; its "codec" sends the 16 pixels of each 4 x 4 block of luminance.
 
-    ``faults`` are answered first, one a request: a status code, or an exception to raise.
+    ``faults`` are answered first, one a request: a status code, or an exception to raise. ``served``: decoder
+    versions that the site lists, None for a listing that fails. ``file``: JPEG bytes that ``encode`` gives.
     """
 
     prefix: int = 6
     decoder_version: int = 1
+    served: list[tuple[str, int]] | None = None
+    file: bytes | None = None
+    file_snr_db: float = 7.0
     faults: list[int | Exception] = field(default_factory=list)
-    reports: list[CapabilityReport | QualityReport] = field(default_factory=list)
+    reports: list[CapabilityReport | QualityReport | FailureReport] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
     on_call: Callable[[str], None] = lambda _: None
 
@@ -55,13 +61,15 @@ class FakeRuntime:
         return httpx.MockTransport(self.answer)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == paths.SITE:
+            return self._site()
         if self.faults:
             fault = self.faults.pop(0)
             if isinstance(fault, Exception):
                 raise fault
             return httpx.Response(fault, json={"error": "as the test asks"})
         if request.url.path == paths.TELEMETRY:
-            kind = list[CapabilityReport | QualityReport]
+            kind = list[CapabilityReport | QualityReport | FailureReport]
             self.reports.extend(msgspec.msgpack.decode(request.content, type=kind))
             return httpx.Response(204)
         model = request.url.path.split("/")[3]
@@ -74,8 +82,26 @@ class FakeRuntime:
         )
         return httpx.Response(200, content=body, headers=headers)
 
+    def _site(self) -> httpx.Response:
+        if self.served is None:
+            return httpx.Response(503)
+        models = [
+            BundleManifest(
+                kind="decoder", name=family, version=version, architecture="", hyperparameters={}, files=[],
+                tensors={},
+            )
+            for family, version in self.served
+        ]
+        status = SiteStatus(instance="fake", site="fake", telemetry_seq=0, models=models)
+        return httpx.Response(200, content=msgspec.msgpack.encode(status))
+
     def _encode(self, parsed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         images = parsed.inputs["image"]
+        if self.file is not None:
+            return {"bytes": np.frombuffer(self.file, np.uint8)}, {
+                "prefix": 6, "snr_db": self.file_snr_db, "decoder": "", "decoder_version": 0,
+                "encoder_version": 0, "codec": "jpeg",
+            }
         batch, _, height, width = images.shape
         prefix = parsed.inputs.get("prefix", np.full(batch, self.prefix, np.int32))
         snr = parsed.inputs.get("snr_db", np.full(batch, 7.0, np.float32))

@@ -35,17 +35,18 @@ def test_a_request_reads_back_as_the_arrays_that_went_in() -> None:
         "image": np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2),
         "snr_db": np.array([1.5, 2], np.float32),
     }
-    body, headers = build_request(inputs, "symbols", {"user": "ue-3"})
+    body, headers = build_request(inputs, {"user": "ue-3"})
     parsed = parse_request(body, int(headers[HEADER_LENGTH]))
     assert parsed.parameters["user"] == "ue-3"
-    assert parsed.outputs == {"symbols": True}
+    assert parsed.outputs == {}
+    assert parsed.binary_default
     for name, array in inputs.items():
         assert (parsed.inputs[name] == array).all()
 
 
 def test_an_array_type_that_the_models_do_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
-        build_request({"snr_db": np.zeros(2)}, "symbols", {})
+        build_request({"snr_db": np.zeros(2)}, {})
 
 
 @settings(max_examples=200, deadline=None)
@@ -91,7 +92,7 @@ def test_encode_for_a_user_sends_no_rate_of_its_own() -> None:
     runtime = FakeRuntime(prefix=4)
     encoded = asyncio.run(client_of(runtime).encode(PICTURES[:1], user="ue-7"))
     _, parameters, inputs = runtime.calls[0]
-    assert parameters == {"user": "ue-7"}
+    assert parameters == {"user": "ue-7", "binary_data_output": True}
     assert set(inputs) == {"image"}
     assert encoded.prefix == 4
 

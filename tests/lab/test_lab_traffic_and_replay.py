@@ -14,12 +14,13 @@ import pytest
 from lab_doubles import FakeRuntime, FlatModel, small_library
 
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
+from codec_runtime.serving.settings import RuntimeSettings
 from xapp.lab.cell import Cell
 from xapp.lab.channel import LinkBudget, ModelChannel
 from xapp.lab.metrics import LabMetrics
 from xapp.lab.mobility import Mobility, assign_classes
 from xapp.lab.records import Transmission, read_transmissions
-from xapp.lab.replay import Replay, static_prefixes
+from xapp.lab.replay import Replay, _pictures_together, static_prefixes
 from xapp.lab.settings import LabSettings
 from xapp.lab.telemetry_reports import ReportSender, capability_report
 from xapp.lab.traffic import Traffic
@@ -183,6 +184,13 @@ def test_parent_replay_asks_for_the_earlier_version_at_the_rate_of_the_run(tmp_p
     assert {r.decoder_version for r in parent} == {1}
     assert {p["decoder_version"] for model, p, _ in runtime.calls if model == "decode"} == {1}
     assert {r.id: r.prefix for r in parent} == {t.id: t.prefix for t in sent}
+
+
+@pytest.mark.parametrize("size", [161, 168, 512, 1024])
+def test_a_replayed_request_is_one_that_a_runtime_takes(size: int) -> None:
+    limits = RuntimeSettings()
+    assert 1 <= _pictures_together(size) <= limits.max_batch
+    assert _pictures_together(size) * size**2 <= limits.max_pixels
 
 
 def test_failed_transmissions_are_not_replayed(tmp_path: Path) -> None:

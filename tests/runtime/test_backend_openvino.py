@@ -14,6 +14,7 @@ from codec_runtime.benchmarks.golden import small_instance
 from codec_runtime.benchmarks.inputs import picture, received_symbols
 from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.serving.backends.interface import CodecNetwork
+from codec_runtime.serving.batching import DecodeWork, EncodeWork, compute
 from codec_runtime.serving.inference import decode, encode
 from codec_runtime.serving.registry import ModelRegistry
 
@@ -115,6 +116,36 @@ def test_new_version_is_compiled_before_it_is_published_and_the_old_one_serves_u
         served = decode(bundle.network, symbols, snr, prefix, 30, 21).astype(int)
         reference = decode(bundle.module, symbols, snr, prefix, 30, 21).astype(int)
         assert np.abs(served - reference).max() <= 1, "one level where rounding is a tie"
+
+
+def test_requests_computed_together_get_what_each_gets_alone(backend, tmp_path: Path) -> None:
+    """Up to another kernel's rounding: 1e-5 of the symbols in fp32, and one level of a picture."""
+    encoder = write_encoder(tmp_path)
+    write_decoder(tmp_path, encoder, family="conv")
+    registry = ModelRegistry(backend)
+    registry.publish(registry.prepare([tmp_path / "encoder/anchor/1", tmp_path / "decoder/conv/1"]))
+    models = registry.models
+    assert {bundle.backend for bundle in models.all()} == {"openvino"}
+
+    def conditions(seed: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(batch, 3.0 * seed, np.float32), np.full(batch, 3 + seed, np.int32)
+
+    encodes = [
+        EncodeWork(models.encoder(), picture(seed, batch, 24, 40), *conditions(seed, batch))
+        for seed, batch in ((1, 1), (2, 2), (3, 1))
+    ]
+    together, alone = compute(encodes), [compute([work])[0] for work in encodes]
+    for got, expected in zip(together, alone, strict=True):
+        assert got.shape == expected.shape
+        assert np.linalg.norm(got - expected) <= 1e-5 * np.linalg.norm(expected)
+    decodes = [
+        DecodeWork(models.decoder("conv"), symbols, work.snr_db, work.prefix, 24 - seed, 40)
+        for seed, (symbols, work) in enumerate(zip(alone, encodes, strict=True))
+    ]
+    for got, work in zip(compute(decodes), decodes, strict=True):
+        expected = compute([work])[0]
+        assert got.shape == expected.shape == (work.pictures, 3, work.height, 40)
+        assert np.abs(got.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.slow

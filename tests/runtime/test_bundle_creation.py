@@ -12,6 +12,7 @@ import torch
 from runtime_site import SMALL, write_decoder, write_encoder
 from safetensors.torch import load_file
 
+from codec_runtime.adapters.adapter import AdapterConfig, GraphAdapter
 from codec_runtime.bundle import errors
 from codec_runtime.bundle.creation import BundleSpec, Created, create_bundle, read_spec, wanted_tensors
 from codec_runtime.bundle.difference import diff_bundles
@@ -145,7 +146,7 @@ def test_diff_names_what_changed(tmp_path: Path) -> None:
     assert difference.sizes.adapter < difference.sizes.delta < weights
 
 
-@pytest.mark.parametrize("kind", ["adapter", "skb", "entropy-model", "classifier"])
+@pytest.mark.parametrize("kind", ["entropy-model", "classifier"])
 def test_kinds_without_architectures_are_made_and_checked_but_not_served(tmp_path: Path, kind: Any) -> None:
     base = CompatibleBundle(kind="decoder", sha256="a" * 64)
     spec = {"kind": kind, "compatible": [base], "part": "head" if kind == "classifier" else ""}
@@ -158,8 +159,10 @@ def test_kinds_without_architectures_are_made_and_checked_but_not_served(tmp_pat
 
 
 def test_an_adapter_must_name_its_base(tmp_path: Path) -> None:
+    config = AdapterConfig("a:4", dimension=8)
+    spec = {"kind": "adapter", "architecture": "graph-adapter", "hyperparameters": config.as_dict()}
     with pytest.raises(errors.ManifestError, match="base"):
-        _create(tmp_path, {"w": torch.ones(2)}, spec={"kind": "adapter"})
+        _create(tmp_path, GraphAdapter(config).state_dict(), spec=spec)
 
 
 def test_the_partner_fills_the_compatibility_set(tmp_path: Path) -> None:

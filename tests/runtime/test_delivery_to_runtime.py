@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from directed_site import files_of, fine_tuned
 from runtime_site import serve, write_decoder
 
 from codec_runtime.bundle.store import read_manifest
+from codec_runtime.contract.bundle import WEIGHTS_FILE
 from codec_runtime.contract.telemetry import QualityReport
 from codec_runtime.contract.updates import ActivationReport
-from xapp.delivery.push import push
+from xapp.delivery.push import PushReport, push
 from xapp.delivery.repository import TufRepository
 from xapp.runtime_client import RuntimeClient
 
@@ -41,6 +43,22 @@ def test_published_candidates_are_activated_one_after_another(weights: Path, tmp
     assert [r.outcome for r in reports] == ["activated", "activated", "already-active"]
     assert all(r.verify_ms > 0 and r.load_ms > 0 for r in reports)
     assert 0 < reports[0].publish_ms < 1000
+
+
+def test_a_fine_tuned_decoder_travels_as_a_delta_over_http(weights: Path, tmp_path: Path) -> None:
+    repository = TufRepository(tmp_path / "repository")
+    contents = fine_tuned(weights / "decoder" / "attention" / "1", 2)
+    bundle = repository.publish(contents.manifest, files_of(contents))
+
+    async def deliver(url: str) -> PushReport:
+        async with RuntimeClient(url) as client:
+            return await push(client, repository.files(), [bundle])
+
+    with serve(weights, tmp_path / "state", trusted_root=str(repository.trusted_root)) as site:
+        report = asyncio.run(deliver(site.url))
+    assert report.activation.outcome == "activated"
+    assert report.bytes_saved == len(contents.weights) - len(contents.delta)
+    assert (tmp_path / "state" / "bundles" / bundle / WEIGHTS_FILE).read_bytes() == contents.weights
 
 
 def test_client_reads_the_telemetry_stream(weights: Path, tmp_path: Path) -> None:

@@ -122,6 +122,21 @@ def test_wrong_inputs_are_named(entry: dict[str, Any], text: str) -> None:
         parse_request(json.dumps({"inputs": [{"name": "x", **entry}]}).encode())
 
 
+@pytest.mark.parametrize("field", ['"parameters": {"a": %s}', '"x": 1, "inputs": [%s]'])
+def test_json_too_deep_to_be_read_is_refused(field: str) -> None:
+    deep = "[" * 50_000 + "]" * 50_000
+    with pytest.raises(ProtocolError):
+        parse_request(b'{"inputs": [], %s}' % (field % deep).encode())
+
+
+def test_a_truth_value_is_one_bit_in_its_byte() -> None:
+    entry = {"name": "x", "datatype": "BOOL", "shape": [3], "parameters": {"binary_data_size": 3}}
+    header = json.dumps({"inputs": [entry]}).encode()
+    assert parse_request(header + b"\0\1\0", len(header)).inputs["x"].tolist() == [False, True, False]
+    with pytest.raises(ProtocolError, match="BOOL bytes must be 0 or 1"):
+        parse_request(header + b"\0\1\2", len(header))
+
+
 def test_bytes_behind_the_inputs_are_refused() -> None:
     body, length = _body({"a": np.zeros(2, "u1")}, True)
     with pytest.raises(ProtocolError, match="behind the last"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -11,11 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 import tritonclient.http as triton
-from runtime_site import Site, serve
+from runtime_site import Site, serve, write_encoder
 from tritonclient.utils import InferenceServerException
 
 from codec_runtime.contract import paths
 from codec_runtime.contract.directives import Directive, DirectiveAck, DirectiveBatch
+from codec_runtime.serving import inference_routes
+from codec_runtime.serving.open_inference import parse_request
 
 PICTURE = np.random.default_rng(1).integers(0, 256, (1, 3, 50, 61), dtype=np.uint8)
 
@@ -42,7 +45,7 @@ def test_tritonclient_encodes_and_decodes_unchanged(site: Site, binary: bool) ->
     assert client.is_server_ready()
     assert client.is_model_ready("encode")
     assert client.get_model_metadata("decode")["versions"] == ["1"]
-    assert {m["name"] for m in client.get_model_repository_index()} == {"encode", "decode"}
+    assert {m["name"] for m in client.get_model_repository_index()} >= {"encode", "decode"}
     outputs = [triton.InferRequestedOutput("symbols", binary_data=binary)]
     encoded = client.infer(
         "encode", [_input("image", PICTURE, "UINT8", binary)], outputs=outputs, request_id="7",
@@ -59,6 +62,8 @@ def test_tritonclient_encodes_and_decodes_unchanged(site: Site, binary: bool) ->
         "decode", _decode_inputs(symbols, 7.0, 6), model_version="1",
         parameters={"decoder": "conv", "height": 50, "width": 61, "encoder_version": 1},
     )
+    told = decoded.get_response()["parameters"]
+    assert told == {"decoder": "conv", "decoder_version": 1, "encoder_version": 1, "codec": "semantic"}
     assert decoded.as_numpy("image").shape == (1, 3, 50, 61)
     assert decoded.as_numpy("image").dtype == np.uint8
     client.close()
@@ -107,6 +112,40 @@ def test_bad_decode_requests_are_refused_with_a_reason(
     assert str(status) in str(failure.value)
 
 
+def test_an_encoder_that_the_request_chose_is_not_paired_with_the_directives_decoder(
+    weights: Path, tmp_path: Path
+) -> None:
+    write_encoder(weights, seed=5, version=2)
+    with serve(weights, tmp_path / "state") as site:
+        client = triton.InferenceServerClient(site.address)
+        image = [_input("image", PICTURE, "UINT8")]
+        by_url = client.infer("encode", image, model_version="2")
+        by_parameter = client.infer("encode", image, parameters={"encoder_version": 2})
+        own = client.infer("encode", image, model_version="1").get_response()["parameters"]
+        for answer in (by_url, by_parameter):
+            told = answer.get_response()["parameters"]
+            assert [told[k] for k in ("encoder_version", "decoder", "decoder_version")] == [2, "", 0]
+        assert (own["decoder"], own["decoder_version"]) == ("attention", 1)
+
+
+def test_the_pixels_of_all_pictures_of_a_request_count(weights: Path, tmp_path: Path) -> None:
+    with serve(weights, tmp_path / "state", max_pixels=256) as site:
+        client = triton.InferenceServerClient(site.address)
+        four, five = (np.zeros((n, 3, 8, 8), np.uint8) for n in (4, 5))
+        assert client.infer("encode", [_input("image", four, "UINT8")]).as_numpy("symbols").shape[0] == 4
+        with pytest.raises(InferenceServerException, match=r"5 x 64 pixels; 1\.\.256 in all"):
+            client.infer("encode", [_input("image", five, "UINT8")])
+        with pytest.raises(InferenceServerException, match="5 x 64 pixels"):
+            client.infer("decode", _decode_inputs(np.zeros((5, 4, 2, 2), np.float32), 7.0, 4))
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\xb2", "-1", "x"])
+def test_a_header_length_that_is_none_is_the_clients_fault(site: Site, length: str) -> None:
+    headers = {"Inference-Header-Content-Length": length.encode("latin-1")}
+    reply = httpx.post(site.url + "/v2/models/encode/infer", content=b"{}", headers=headers)
+    assert (reply.status_code, "a number is needed" in reply.json()["error"]) == (400, True)
+
+
 def test_directive_in_force_decides_the_rate(site: Site) -> None:
     batch = DirectiveBatch(
         issuer="x", sequence=1, issued_ns=0,
@@ -144,24 +183,67 @@ def test_undecodable_bodies_are_counted_not_fatal(site: Site) -> None:
 
 
 def test_full_queue_answers_503_and_control_stays_responsive(weights: Path, tmp_path: Path) -> None:
-    with serve(weights, tmp_path / "state", max_queue=1) as site:
-        runtime = site.server._runtime
+    with serve(weights, tmp_path / "state", max_queue=4) as site:
+        inference = site.server._runtime.inference
         release = threading.Event()
-        runtime._worker.submit(release.wait, 20)  # the inference thread is busy
-        client = triton.InferenceServerClient(site.address, concurrency=4)
-        body, header = triton.InferenceServerClient.generate_request_body([_input("image", PICTURE, "UINT8")])
-        headers = {"Inference-Header-Content-Length": str(header)}
+        inference._thread.submit(release.wait, 20)  # the inference thread is busy
+        client = triton.InferenceServerClient(site.address)
 
-        def post() -> httpx.Response:
-            return httpx.post(site.url + "/v2/models/encode/infer", content=body, headers=headers, timeout=30)
+        def post(user: str, timeout: int | None = None) -> httpx.Response:
+            body, header = triton.InferenceServerClient.generate_request_body(
+                [_input("image", PICTURE, "UINT8")], parameters={"user": user}, timeout=timeout
+            )
+            headers = {"Inference-Header-Content-Length": str(header)}
+            url = site.url + "/v2/models/encode/infer"
+            return httpx.post(url, content=body, headers=headers, timeout=30)
 
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(post)
-            while runtime._queued == 0:
-                pass
-            refused = post()
-            assert refused.status_code == 503
-            assert refused.headers["retry-after"] == "1"
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(post, "greedy") for _ in range(2)]
+            while inference.depth < 2:
+                time.sleep(0.001)
+            unfair = post("greedy")
+            assert (unfair.status_code, unfair.headers["retry-after"]) == (429, "1")
+            late = post("patient", timeout=2000)
+            assert late.status_code == 504
+            waiting += [pool.submit(post, user) for user in ("a", "b")]
+            while inference.depth < 4:
+                time.sleep(0.001)
+            refused = post("c")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert client.is_server_live()
             release.set()
-            assert waiting.result(30).status_code == 200
+            assert [answer.result(30).status_code for answer in waiting] == [200] * 4
+        assert 'outcome="expired"} 1.0' in httpx.get(site.url + "/metrics").text
+
+
+def test_a_client_that_went_away_is_not_computed(site: Site) -> None:
+    inference = site.server._runtime.inference
+    release = threading.Event()
+    inference._thread.submit(release.wait, 20)
+    body, header = triton.InferenceServerClient.generate_request_body([_input("image", PICTURE, "UINT8")])
+    headers = {"Inference-Header-Content-Length": str(header)}
+    for _ in range(3):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(site.url + "/v2/models/encode/infer", content=body, headers=headers, timeout=0.2)
+    while inference.depth > 1:  # the first to come is with the thread already
+        time.sleep(0.001)
+    release.set()
+    triton.InferenceServerClient(site.address).infer("encode", [_input("image", PICTURE, "UINT8")])
+    metrics = httpx.get(site.url + "/metrics").text
+    assert 'requests_dropped_total{cause="gone"} 2.0' in metrics
+
+
+@pytest.mark.parametrize("timeout", [-1, "soon", 1.5, -(10**400)])
+def test_a_timeout_that_is_no_number_of_microseconds_is_refused(site: Site, timeout: object) -> None:
+    image = {"name": "image", "datatype": "UINT8", "shape": [1, 3, 1, 1], "data": [1, 2, 3]}
+    body = {"inputs": [image], "parameters": {"timeout": timeout}}
+    reply = httpx.post(site.url + "/v2/models/encode/infer", json=body)
+    assert (reply.status_code, "parameter 'timeout'" in reply.json()["error"]) == (400, True)
+
+
+def test_a_timeout_of_ages_is_one() -> None:
+    request = parse_request(b'{"inputs": [], "parameters": {"timeout": 1%s}}' % (b"0" * 400))
+    assert 1e5 < inference_routes._timeout_s(request, 30.0) < 1e9
+    short = parse_request(b'{"inputs": [], "parameters": {"timeout": 2500}}')
+    assert inference_routes._timeout_s(short, 30.0) == pytest.approx(2.5e-3)
+    assert inference_routes._timeout_s(parse_request(b'{"inputs": []}'), 30.0) == 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import tritonclient.http as triton
 from runtime_site import Repository, Site, serve, write_decoder
 
+from codec_runtime.bundle.delta import rebuild_weights
 from codec_runtime.bundle.store import load_module, read_manifest
 from codec_runtime.contract import paths
 from codec_runtime.contract.bundle import BundleManifest
@@ -29,6 +31,7 @@ from codec_runtime.contract.updates import (
     SiteStatus,
     TrainingJob,
 )
+from xapp.runtime_client import RuntimeClient
 
 BUNDLE = "decoder/attention/2"
 
@@ -93,7 +96,7 @@ def test_refused_activation_names_the_reason_and_changes_nothing(
 ) -> None:
     assert _activate(site, BUNDLE).error == "MissingFileError"
     assert _activate(site, "../../etc/1").error == "UnsafePathError"
-    assert _activate(site).error == "UnsafePathError"
+    assert _activate(site).error == "MissingFileError"
     _source(weights, tmp_path)
     repository.add_bundle(tmp_path / "source", BUNDLE)
     repository.publish(_put(site))
@@ -205,6 +208,11 @@ def _wait_for(site: Site, job: str) -> TrainingReport:
         time.sleep(0.1)
 
 
+async def _candidate(site: Site, job: str) -> tuple[BundleManifest, dict[str, bytes]]:
+    async with RuntimeClient(site.url) as client:
+        return await client.candidate(job)
+
+
 def test_training_job_ends_with_a_candidate_that_loads(site: Site, tmp_path: Path) -> None:
     client = triton.InferenceServerClient(site.address)
     random = np.random.default_rng(3)
@@ -224,13 +232,18 @@ def test_training_job_ends_with_a_candidate_that_loads(site: Site, tmp_path: Pat
     assert report.heldout_gain_db is not None
     place = tmp_path / "candidate"
     place.mkdir()
-    for file in ("manifest.msgpack", "weights.safetensors"):
+    for file in ("manifest.msgpack", "weights.safetensors", "delta.safetensors"):
         reply = httpx.get(f"{site.url}{paths.TRAINING_JOBS}/j1/candidate/{file}")
         assert reply.status_code == 200
         (place / file).write_bytes(reply.content)
     manifest, _ = load_module(place)
     assert (manifest.kind, manifest.name, manifest.version, manifest.parent) == ("decoder", "conv", 2, 1)
     assert manifest.metrics["heldout_gain_db"] == report.heldout_gain_db
+    parent = (tmp_path / "weights" / "decoder" / "conv" / "1" / "weights.safetensors").read_bytes()
+    delta = (place / "delta.safetensors").read_bytes()
+    assert rebuild_weights(parent, delta) == (place / "weights.safetensors").read_bytes()
+    _, fetched = asyncio.run(_candidate(site, "j1"))
+    assert fetched == {path.name: path.read_bytes() for path in place.iterdir()}
     assert not list((tmp_path / "state" / "jobs").rglob("pictures.safetensors"))
     assert httpx.get(f"{site.url}{paths.TRAINING_JOBS}/j1/candidate/job.msgpack").status_code == 404
 

@@ -126,7 +126,7 @@ def test_retired_version_is_gone_for_new_requests_only(registry: ModelRegistry, 
     write_decoder(tmp_path, registry.models.encoder().manifest, version=2, parent=1)
     registry.publish(registry.prepare(find_bundles(tmp_path)))
     in_flight = registry.models
-    registry.publish([], frozenset({("attention", 2)}))
+    registry.publish([], frozenset({tmp_path / "decoder" / "attention" / "2"}))
     assert in_flight.decoder("attention", 2)
     with pytest.raises(UnknownModelError, match=r"loaded are \[1\]"):
         registry.models.decoder("attention", 2)
@@ -209,6 +209,15 @@ def test_pictures_from_before_a_drift_can_be_left_out() -> None:
     now = 107.0
     assert [int(p[0, 0, 0]) for _, p in buffer.recent(["a"], max_age_s=3.5)] == [104, 106]
     assert len(buffer.recent(["a"])) == 3
+
+
+def test_tiny_pictures_of_invented_users_are_bounded_by_the_number_of_users() -> None:
+    buffer = PictureBuffer(per_user=3, max_bytes=1 << 20, max_users=3)
+    picture = np.zeros((1, 3, 1, 1), np.uint8)
+    for user in ("a", "b", "a", "c", "d"):
+        buffer.add(user, picture)
+    assert [user for user in "abcd" if buffer.recent([user])] == ["a", "c", "d"]  # b was silent for longest
+    assert len(buffer) == 4
 
 
 def test_kept_picture_does_not_alias_the_request() -> None:

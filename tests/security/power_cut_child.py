@@ -100,7 +100,9 @@ def main(root: Path) -> None:
                 runtime = Runtime(settings)
                 found = served(runtime)
                 report = update(runtime, root / "delivery", bundles)
-                return {"served": found, "outcome": report.outcome, "then": served(runtime)}
+                installed = runtime.activations.installer.installed()
+                then = served(runtime)
+                return {"served": found, "outcome": report.outcome, "then": then, "installed": installed}
 
             status, during = in_child(first)
             again, after = in_child(second)

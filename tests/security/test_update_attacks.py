@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from attacked_site import NEW, OLD, AttackedSite
+from directed_site import files_of, fine_tuned
 from runtime_site import write_encoder
 from security_tables import documented, hold
 from tuf.api.metadata import Metadata, Root
 
+from codec_runtime.bundle.delta import encode_delta
+from codec_runtime.bundle.store import BundleContents
+from codec_runtime.contract.bundle import WEIGHTS_FILE
 from codec_runtime.serving.runtime import Runtime
 from xapp.delivery.repository import Expiry, TufRepository
 from xapp.delivery.roles import THRESHOLD
@@ -128,6 +134,37 @@ def altered_target(site: AttackedSite) -> str:
     return _tampered(site, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
 
 
+def _with_delta(site: AttackedSite, parent: bytes, change: Callable[[bytes], bytes] = bytes) -> str:
+    """Sign a decoder with a delta, said to be from the shipped one, made from ``parent``; only it travels."""
+    contents = fine_tuned(_shipped(site), 3)
+    delta = encode_delta(parent, contents.weights)
+    assert contents.manifest.delta is not None
+    record = msgspec.structs.replace(
+        contents.manifest.delta, sha256=hashlib.sha256(delta).hexdigest(), size=len(delta)
+    )
+    manifest = msgspec.structs.replace(contents.manifest, delta=record)
+    site.repository.publish(manifest, files_of(BundleContents(manifest, contents.weights, delta)))
+    files = site.repository.files()
+    site.deliver(files)
+    for file in ("manifest.msgpack", "delta.safetensors"):
+        hashed, _, local = files.targets[f"{NEW}/{file}"]
+        site.put("targets", hashed, change(local.read_bytes()) if "delta" in file else local.read_bytes())
+    return NEW
+
+
+def altered_delta(site: AttackedSite) -> str:
+    parent = (_shipped(site) / WEIGHTS_FILE).read_bytes()
+    return _with_delta(site, parent, lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def delta_of_another_parent(site: AttackedSite) -> str:
+    return _with_delta(site, fine_tuned(_shipped(site), 2, by=0.5).weights)
+
+
+def _shipped(site: AttackedSite) -> Path:
+    return site.weights / "decoder" / "attention" / "1"
+
+
 def traversal_in_file(site: AttackedSite) -> str:
     site.put("targets", "%2e%2e/%2e%2e/%2e%2e/evil", b"x")
     assert not list(site.root.rglob("evil"))
@@ -189,6 +226,14 @@ ATTACKS: dict[str, tuple[str, Callable[[AttackedSite], str], str, str]] = {
     ),
     "altered target": (
         "one bit of the weights", altered_target, "activation", "LengthOrHashMismatchError",
+    ),
+    "altered delta": (
+        "one bit of the delta, the weights held back", altered_delta, "activation",
+        "LengthOrHashMismatchError",
+    ),
+    "delta of another parent": (
+        "signed, but made from other weights than it says", delta_of_another_parent, "activation",
+        "DeltaError",
     ),
     "path traversal, file": (
         "`../../../evil` put into the inbox", traversal_in_file, "inbox", "UnsafePathError",
@@ -256,7 +301,7 @@ def test_a_full_disk_is_counted_and_reported(site: AttackedSite, monkeypatch: py
     files = site.repository.files()
     site.deliver(files, NEW)
     with monkeypatch.context() as patch:
-        patch.setattr(site.runtime._installer, "_reached", full)
+        patch.setattr(site.runtime.activations.installer, "_reached", full)
         assert site.activate(NEW).error == "StorageFullError"
         patch.setattr(site.runtime.inbox, "_reached", full)
         site.put("metadata", "timestamp.json", b"{}")

@@ -122,7 +122,12 @@ def test_hard_content_moves_the_rates() -> None:
 
 def test_without_any_measured_surface_a_prior_is_used() -> None:
     catalog = DecoderCatalog()
-    catalog.update([make_manifest("decoder", "conv", 1, b"c", quality=[])])
+    catalog.update(
+        [
+            make_manifest("encoder", "anchor", 1, ENCODER_WEIGHTS),
+            make_manifest("decoder", "conv", 1, b"c", quality=[]),
+        ]
+    )
     surface = catalog.surface("conv", 1)
     assert surface is not None
     assert surface.at(5.0, 12) - surface.at(5.0, 6) == pytest.approx(1.5)

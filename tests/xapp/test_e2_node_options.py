@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,11 +69,12 @@ class Bench:
             async def push_directives(self, batch: Any) -> Any:
                 raise ConnectionError
 
+        actuator = Actuator(Nowhere(), "x", self.status, full=controller.full, on_rejected=lambda r: None)
+        site = SimpleNamespace(index=0, controller=controller, actuator=actuator)
         self.ingest = IndicationIngest(
             self.table,
-            controller,
-            Actuator(Nowhere(), "x", self.status, full=controller.full, on_rejected=lambda r: None),
             self.status,
+            site_of=lambda meid: site,
             plan_of=self.nodes.plan,
             on_indication=lambda meid, sub_id: True,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 from hypothesis import given, settings
@@ -58,9 +59,8 @@ def make_ingest() -> tuple[IndicationIngest, Status, UserTable, list[tuple[str, 
     actuator = Actuator(Nowhere(), "x", status, full=controller.full, on_rejected=lambda r: None)
     ingest = IndicationIngest(
         table,
-        controller,
-        actuator,
         status,
+        site_of=lambda meid: SimpleNamespace(index=0, controller=controller, actuator=actuator),
         plan_of={NODE: configured_plan(NODE, period_ms=100)}.get,
         on_indication=lambda node, sub_id: heard.append((node, sub_id)) or sub_id == 7,
     )

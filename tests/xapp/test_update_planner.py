@@ -96,14 +96,40 @@ def test_one_job_at_a_time_first_come_first_served() -> None:
 
 
 def test_training_waits_until_pictures_of_the_new_kind_have_gathered() -> None:
-    plans = UpdatePlanner(PlannerSettings(collect_s=3.0), "x")
+    plans = UpdatePlanner(PlannerSettings(collect_s=3.0, min_pictures=16), "x")
+    plans.on_picture("drone")  # of before the drift
     drift(plans, 0.0)
+    for _ in range(16):
+        plans.on_picture("drone")
     assert plans.next_job(PARENTS, 2.9) is None
     assert plans.next_job(PARENTS, 3.0) is not None
 
 
+def test_on_a_slow_machine_training_waits_for_enough_pictures_but_not_for_ever() -> None:
+    plans = UpdatePlanner(PlannerSettings(collect_s=3.0, min_pictures=16), "x")
+    plans.on_picture("drone")
+    drift(plans, 0.0)
+    for _ in range(15):
+        plans.on_picture("drone")
+    assert plans.next_job(PARENTS, 11.9) is None
+    assert plans.next_job(PARENTS, 12.0) is not None
+
+
+def test_pictures_of_a_failed_attempt_count_for_the_next_one() -> None:
+    plans = UpdatePlanner(PlannerSettings(collect_s=3.0, min_pictures=16, cooldown_s=5.0), "x")
+    drift(plans, 0.0)
+    for _ in range(16):
+        plans.on_picture("drone")
+    _, job = plans.next_job(PARENTS, 3.0)
+    plans.fail(job.job, "no gain", 10.0)
+    plans.tick(15.0)
+    drift(plans, 16.0)
+    assert plans.next_job(PARENTS, 19.0) is not None
+
+
 def test_training_takes_pictures_since_the_drift_also_after_a_failed_attempt() -> None:
-    plans = UpdatePlanner(PlannerSettings(collect_s=3.0, drift_lag_s=2.0, cooldown_s=5.0), "x")
+    settings = PlannerSettings(collect_s=3.0, min_pictures=0, drift_lag_s=2.0, cooldown_s=5.0)
+    plans = UpdatePlanner(settings, "x")
     assert drift(plans, 10.0)
     first = plans.next_job(PARENTS, 13.0)
     assert first is not None

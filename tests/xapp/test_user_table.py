@@ -153,3 +153,20 @@ def test_no_claim_can_make_the_table_implausible(values: list[float]) -> None:
     snr = table.snr_db[0]
     assert math.isnan(snr) or -30.0 <= snr <= 60.0
     assert table.snr_var[0] >= 0.0
+
+
+def test_devices_that_name_ever_new_groups_and_capabilities_do_not_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xapp.telemetry.user_table.MOST_GROUPS", 2)
+    monkeypatch.setattr("xapp.telemetry.user_table.MOST_CAPABILITY_SETS", 3)
+    table = UserTable()
+    for number in range(9):
+        report = CapabilityReport(
+            user="ue-1", time_ns=0, device_class="car", group=f"g{number}", decoders=[f"d{number}"],
+            compute_gflops=1.0,
+        )  # fmt: skip
+        table.fold_capability(report)
+    assert table.groups.names == ["g0", "g1"]
+    assert len(table.capability_sets) == 3
+    assert table.out_of_range["capability-sets-full"] == 6

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from xapp_simulated_site import bundle_files, make_manifest
 
+from codec_runtime.contract.ranges import ByteRange
 from codec_runtime.contract.updates import ActivationReport, InboxListing
-from xapp.delivery.push import push
+from xapp.delivery.push import PushOptions, push
 from xapp.delivery.repository import RepositoryFiles, TufRepository
 from xapp.runtime_client import RuntimeRefused, RuntimeUnavailable
 
@@ -37,9 +38,11 @@ class RecordingSite:
         self._fail()
         self.calls.append(name)
 
-    async def put_target(self, name: str, data: bytes) -> None:
+    async def put_chunk(self, name: str, span: ByteRange, data: bytes) -> int:
         self._fail()
         self.calls.append(name)
+        assert len(data) == span.size
+        return span.last + 1
 
     async def activate(self, bundles: list[str]) -> ActivationReport:
         self._fail()
@@ -88,7 +91,7 @@ def test_an_unreachable_site_is_tried_again(files: RepositoryFiles) -> None:
         waits.append(seconds)
 
     site = RecordingSite(failures=3)
-    report = asyncio.run(push(site, files, [BUNDLE], sleep=sleep))
+    report = asyncio.run(push(site, files, [BUNDLE], PushOptions(sleep=sleep)))
     assert report.activation.outcome == "activated"
     assert waits == [0.5, 1.0, 2.0]
 
@@ -96,7 +99,7 @@ def test_an_unreachable_site_is_tried_again(files: RepositoryFiles) -> None:
 def test_a_site_that_stays_away_ends_the_push(files: RepositoryFiles) -> None:
     site = RecordingSite(failures=100)
     with pytest.raises(RuntimeUnavailable):
-        asyncio.run(push(site, files, [BUNDLE], attempts=3, sleep=no_sleep))
+        asyncio.run(push(site, files, [BUNDLE], PushOptions(attempts=3, sleep=no_sleep)))
     assert site.failures == 97
 
 
@@ -108,7 +111,7 @@ def test_a_refusal_is_not_repeated(files: RepositoryFiles) -> None:
 
     site = Refusing()
     with pytest.raises(RuntimeRefused):
-        asyncio.run(push(site, files, [BUNDLE], sleep=no_sleep))
+        asyncio.run(push(site, files, [BUNDLE], PushOptions(sleep=no_sleep)))
     assert site.calls == ["1.root.json"]
 
 

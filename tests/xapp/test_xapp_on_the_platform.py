@@ -213,7 +213,7 @@ def test_settings_that_cannot_be_followed_change_nothing_at_all(tmp_path: Path) 
                 write_descriptor(path, {**msgspec.to_builtins(before), "budget_prefix": 2.0, **bad})
                 await eventually(lambda seen=refused: event_kinds(xapp).count("config_refused") > seen)
                 assert xapp.settings == before
-                assert xapp.pools._configured.parameters["budget_prefix"] == before.budget_prefix
+                assert xapp.pools[0]._configured.parameters["budget_prefix"] == before.budget_prefix
 
     asyncio.run(main())
 

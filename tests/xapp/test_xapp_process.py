@@ -50,7 +50,7 @@ def test_indications_become_directives_within_the_budget(tmp_path: Path) -> None
             assert state["peers"]["runtime"]["up"]
             assert state["peers"][f"e2:{MEID}"]["up"]
             assert f'semcom_xapp_indications_total{{e2_node="{MEID}",outcome="decoded"}}' in metrics
-            assert 'semcom_xapp_peer_up{peer="runtime"} 1.0' in metrics
+            assert 'semcom_xapp_peer_up{peer="runtime",site=""} 1.0' in metrics
 
     asyncio.run(main())
 
@@ -112,7 +112,7 @@ def test_lost_redis_is_reported_and_the_loop_goes_on(tmp_path: Path, memory_sdl:
 def test_drift_leads_to_a_signed_update_of_that_group(tmp_path: Path) -> None:
     async def main() -> None:
         rng = random.Random(1)
-        async with laboratory(tmp_path, users=5) as (xapp, site, _, _flow):
+        async with laboratory(tmp_path, users=5, rollout_small_observe_s=0.8) as (xapp, site, _, _flow):
             announce(site, 5)
             await eventually(lambda: len(site.in_force) == 5)
             for _ in range(12):
@@ -123,12 +123,18 @@ def test_drift_leads_to_a_signed_update_of_that_group(tmp_path: Path) -> None:
             for _ in range(4):
                 for user in range(1, 6):
                     send_quality(site, user, rng, drop_db=4.0)
-            await eventually(lambda: xapp.status.counters["updates_pushed"] == 1)
+            on_trial: set[str] = set()
+            while xapp.status.counters["updates_pushed"] == 0:
+                for user in range(1, 6):
+                    if site.in_force[f"ue-{user}"].decoder_version == 2:
+                        on_trial.add(f"ue-{user}")
+                    send_quality(site, user, rng, drop_db=4.0 - 2.0 * (f"ue-{user}" in on_trial))
+                await asyncio.sleep(0.05)
+            assert len(on_trial) == 2, "half of five users, rounded down, had it before it was promoted"
             await eventually(lambda: all(d.decoder_version == 2 for d in site.in_force.values()))
             kinds = event_kinds(xapp)
-            order = [
-                kinds.index(k) for k in ("drift_detected", "job_started", "candidate_gated", "update_done")
-            ]
+            steps = ("drift_detected", "job_started", "candidate_gated", "rollout_observing", "update_done")
+            order = [kinds.index(kind) for kind in steps]
             assert order == sorted(order)
             assert xapp.status.counters["swaps"] == 1
             assert xapp.status.counters["bytes_pushed"] > 1000
@@ -161,11 +167,11 @@ def test_a_new_process_takes_over_assignments_and_capabilities(
         async with laboratory(tmp_path) as (xapp, site, _, _flow):
             announce(site, 3)
             await eventually(lambda: xapp.table.groups.names == ["drone"])
-            xapp.catalog.assign("drone", "attention", 7)
+            xapp.sites["site-1"].catalog.assign("drone", "attention", 7)
             xapp.planner.note_version("attention", 7)
         async with laboratory(tmp_path) as (second, _site, _, _flow):
-            await eventually(lambda: second.catalog.assigned == {("drone", "attention"): 7})
-            assert set(second.site_watch.capabilities) == {"ue-1", "ue-2", "ue-3"}
+            await eventually(lambda: second.sites["site-1"].catalog.assigned == {("drone", "attention"): 7})
+            assert set(second.sites.capabilities) == {"ue-1", "ue-2", "ue-3"}
 
     asyncio.run(main())
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def settings_for(tmp_path: Path, submgr: str, runtime: str, **changes: Any) -> X
     return msgspec.convert(values | changes, XAppSettings)
 
 
-def measurements(users: int) -> list[UserMeasurement]:
+def measurements(users: int | Iterable[int]) -> list[UserMeasurement]:
+    """Of ``ue-1`` to ``ue-<users>``, or of the users with these numbers."""
     return [
         UserMeasurement(
             amf_ue_ngap_id=i,
@@ -108,7 +110,7 @@ def measurements(users: int) -> list[UserMeasurement]:
             throughput_kbps=1000 + i,
             prb_percent=5,
         )
-        for i in range(1, users + 1)
+        for i in (range(1, users + 1) if isinstance(users, int) else users)
     ]
 
 
@@ -116,8 +118,9 @@ def measurements(users: int) -> list[UserMeasurement]:
 async def laboratory(tmp_path: Path, users: int = 8, source: ConfigSource | None = None, **changes: Any):
     """(xapp, site, node, reporter control) with a reporting E2 node."""
     from xapp.delivery.repository import init_repository
+    from xapp.delivery.roles import DIRECTED
 
-    root = init_repository(tmp_path / "xapp" / "tuf")
+    root = init_repository(tmp_path / "xapp" / "tuf", layout=DIRECTED)
     site = SimulatedSite(root.read_bytes())
     node = E2Node(MEID)
     flow = asyncio.Event()
@@ -147,8 +150,8 @@ async def laboratory(tmp_path: Path, users: int = 8, source: ConfigSource | None
         await node.close()
 
 
-def announce(site: SimulatedSite, users: int, group: str = "drone") -> None:
-    for i in range(1, users + 1):
+def announce(site: SimulatedSite, users: int | Iterable[int], group: str = "drone") -> None:
+    for i in range(1, users + 1) if isinstance(users, int) else users:
         site.report(
             CapabilityReport(
                 user=f"ue-{i}",

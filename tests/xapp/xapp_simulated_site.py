@@ -24,6 +24,7 @@ from tuf.ngclient import FetcherInterface, Updater
 from codec_runtime.contract import paths
 from codec_runtime.contract.bundle import BundleFile, BundleManifest, QualityPoint
 from codec_runtime.contract.directives import Directive, DirectiveAck, DirectiveBatch, RejectedDirective
+from codec_runtime.contract.ranges import CONTENT_RANGE, UPLOAD_OFFSET, parse_range
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport, TelemetryEvent, TrainingReport
 from codec_runtime.contract.updates import (
     ActivationReport,
@@ -109,7 +110,8 @@ class InboxFetcher(FetcherInterface):
 class SimulatedSite:
     """State of the site; ``restart()`` loses what a runtime process would lose."""
 
-    def __init__(self, trusted_root: bytes | None = None) -> None:
+    def __init__(self, trusted_root: bytes | None = None, name: str = "site-1") -> None:
+        self.name = name
         self.instance = "runtime-1"
         self.models = [
             make_manifest("encoder", "anchor", 1, ENCODER_WEIGHTS),
@@ -163,7 +165,7 @@ class SimulatedSite:
     async def _site(self, request: Request) -> Response:
         return _packed(
             SiteStatus(
-                instance=self.instance, site="site-1", telemetry_seq=len(self.events), models=self.models
+                instance=self.instance, site=self.name, telemetry_seq=len(self.events), models=self.models
             )
         )
 
@@ -246,9 +248,13 @@ class SimulatedSite:
         return Response(status_code=204)
 
     async def _put_target(self, request: Request) -> Response:
-        self.puts.append(request.path_params["name"])
-        self.targets[request.path_params["name"]] = await request.body()
-        return Response(status_code=204)
+        name, span = request.path_params["name"], parse_range(request.headers[CONTENT_RANGE])
+        self.puts.append(name)
+        have = self.targets.setdefault(name, b"")
+        if span.first == len(have):
+            self.targets[name] = have + await request.body()
+        status = 204 if span.last < len(self.targets[name]) else 416
+        return Response(status_code=status, headers={UPLOAD_OFFSET: str(len(self.targets[name]))})
 
     async def _activate(self, request: Request) -> Response:
         wanted = msgspec.msgpack.decode(await request.body(), type=ActivationRequest)

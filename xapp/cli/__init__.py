@@ -4,7 +4,21 @@ Belongs here: options, help texts, exit codes. Does not: work; each command impo
 it is called, so that `semcom --help` is quick and the xApp image needs no torch.
 """
 
-from xapp.cli import bench, bundle, e2, evaluate, experiment, keys, services, train  # noqa: F401
+from xapp.cli import (  # noqa: F401
+    adapter,
+    adapter_noise,
+    bench,
+    bundle,
+    digital,
+    e2,
+    evaluate,
+    experiment,
+    keys,
+    rollout,
+    services,
+    split,
+    train,
+)
 from xapp.cli.root import app
 
 

@@ -161,3 +161,133 @@ def bench_kpm_decode_command(
         typer.echo(json.dumps({"command": _command(), **result.as_dict()}, indent=1))
     else:
         typer.echo(result.as_text())
+
+
+@bench_app.command("swap")
+def bench_swap_command(
+    swaps: Annotated[int, typer.Option(help="Activations in all.", min=2)] = 100,
+    seconds: Annotated[float, typer.Option(help="Phases with and without swaps together.", min=1)] = 60.0,
+    clients: Annotated[int, typer.Option(help="Closed loops of encode and decode.", min=1, max=32)] = 4,
+    side: Annotated[int, typer.Option(help="Side of the clients' pictures.", min=16, max=2048)] = 128,
+    decoder: Annotated[str, typer.Option(help="Decoder family that is exchanged.")] = "attention",
+    weights: Annotated[Path | None, typer.Option(help="Bundle root; default: shipped weights.")] = None,
+    backend: Annotated[Literal["auto", "torch", "openvino"], typer.Option()] = "auto",
+    nice: Annotated[int, typer.Option(help="Niceness of preparing new weights.", min=0, max=19)] = 10,
+    threads: Annotated[int, typer.Option(help="Threads of one inference.", min=1, max=64)] = 1,
+    fast: Annotated[bool, typer.Option("--fast", help="Tiny networks, four swaps: a trial run.")] = False,
+    json_: JsonFlag = False,
+) -> None:
+    """What users notice while decoder versions are delivered, verified, loaded and swapped under them.
+
+    A runtime process of its own, clients in another, updates signed and pushed by this one. Phases with and
+    without swaps alternate; the ratio of their 99th percentiles is the result.
+    """
+    import sys
+    import tempfile
+
+    from tqdm import tqdm
+
+    from codec_runtime.benchmarks.codec import BenchError
+    from codec_runtime.benchmarks.swap import Plan, bench_swap
+    from codec_runtime.bundle.errors import BundleError
+    from codec_runtime.bundle.store import SHIPPED_WEIGHTS
+    from codec_runtime.serving.settings import RuntimeSettings
+    from xapp.benchmarks.swap_updates import newest_pair, prepare_updates, write_tiny_pair
+    from xapp.runtime_client import RuntimeRefused, RuntimeUnavailable
+
+    phase_s = 3.0
+    if fast:
+        swaps, seconds, side, backend, phase_s = 4, 4.0, 32, "torch", 1.0
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        root = write_tiny_pair(place / "weights", decoder) if fast else weights or SHIPPED_WEIGHTS
+        try:
+            pair = newest_pair(root, decoder)
+            updates = prepare_updates(pair, place, swaps)
+            settings = RuntimeSettings(
+                weights_dir=str(root), trusted_root=str(updates.trusted_root), backend=backend,
+                activation_nice=nice, torch_threads=threads,
+            )
+            plan = Plan(
+                swaps=swaps, seconds=seconds, phase_s=phase_s, clients=clients, side=side,
+                first_version=pair.decoder.version + 1, encoder_version=pair.encoder.version, decoder=decoder,
+            )
+            with tqdm(total=swaps, unit="swap", desc="bench", file=sys.stderr) as bar:
+                result = bench_swap(settings, plan, updates.deliver, bar.update)
+        except (BenchError, BundleError, LookupError, RuntimeRefused, RuntimeUnavailable) as error:
+            fail(str(error))
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"command": _command(), **result.as_dict()}, indent=1))
+    else:
+        typer.echo(result.as_text())
+
+
+@bench_app.command("split")
+def bench_split_command(
+    users: Annotated[int, typer.Option(help="Users decided about at once, of 8 device classes.")] = 1000,
+    decisions: Annotated[int, typer.Option(help="Single decisions timed.", min=1)] = 2000,
+    rounds: Annotated[int, typer.Option(help="Timed rounds of the references.", min=1)] = 20,
+    json_: JsonFlag = False,
+) -> None:
+    """Deciding where to cut ResNet-50 (177 nodes) by cached candidates, against minimum cuts from scratch."""
+    from xapp.benchmarks.kpm_decode import BenchError
+    from xapp.benchmarks.split import bench_split
+
+    try:
+        result = bench_split(users, decisions, rounds)
+    except BenchError as error:
+        fail(str(error))
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"command": _command(), **result.as_dict()}, indent=1))
+    else:
+        typer.echo(result.as_text())
+
+
+@bench_app.command("push")
+def bench_push_command(
+    weights: Annotated[
+        Path | None, typer.Option(help="Bundle root with an encoder-decoder pair; default: shipped weights.")
+    ] = None,
+    decoder: Annotated[str, typer.Option(help="Decoder bundle of the pair.")] = "attention",
+    rounds: Annotated[int, typer.Option(help="Timed rounds; medians count.", min=1)] = 9,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A quick try: two rounds, an update of a second of training.")
+    ] = False,
+    json_: JsonFlag = False,
+) -> None:
+    """Pushing weights to a site on loopback against a raw HTTP upload with a sha256 check, in one run.
+
+    A pair, a decoder update, and the same update as a delta go to a real runtime in a process of its own;
+    the bytes of the pair go to a minimal server too. Transfer and verification count; loading is beside.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    from codec_runtime.bundle.errors import BundleError
+    from codec_runtime.bundle.store import SHIPPED_WEIGHTS
+    from xapp.benchmarks.push import bench_push
+    from xapp.benchmarks.push_servers import BenchError
+
+    rounds, finetune_s = (2, 0.5) if fast else (rounds, 4.0)
+    try:
+        with tqdm(total=rounds, unit="round", desc="bench", file=sys.stderr) as bar:
+            result = bench_push(
+                weights or SHIPPED_WEIGHTS,
+                decoder=decoder,
+                rounds=rounds,
+                finetune_s=finetune_s,
+                on_round=bar.update,
+            )
+    except (BenchError, BundleError, OSError, ValueError) as error:
+        fail(str(error))
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"command": _command(), **result.as_dict()}, indent=1))
+    else:
+        typer.echo(result.as_text())

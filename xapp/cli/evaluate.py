@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from xapp.cli.root import Folders, JsonFlag, eval_app, fail
+from xapp.policy.conventional import QUALITY_FILE
 
 
 @eval_app.command("codec")
@@ -89,3 +90,96 @@ def eval_mcs_command(
     except (ModuleNotFoundError, ValueError) as error:
         fail(str(error))
     typer.echo(measurement.as_json() if json_ else measurement.as_text())
+
+
+@eval_app.command("conventional")
+def eval_conventional_command(
+    images: Folders,
+    out: Annotated[Path, typer.Option(help="File to write.")] = QUALITY_FILE,
+    side: Annotated[int, typer.Option(help="Side of the square pictures in pixels.", min=161)] = 168,
+    pictures: Annotated[int, typer.Option(help="Most pictures.", min=1)] = 24,
+    json_: JsonFlag = False,
+) -> None:
+    """Measure JPEG and HEIC in the symbols of the semantic codec: the surfaces that fallback is decided from.
+
+    semcom eval conventional --images kodak
+    """
+    import msgspec
+
+    from codec_runtime.bundle.store import write_atomic
+    from codec_runtime.evaluation.command import load_pictures
+    from codec_runtime.evaluation.conventional_quality import measure_conventional
+
+    folders = " ".join(f"--images {folder.name}" for folder in images)
+    try:
+        measured = measure_conventional(
+            [picture.numpy() for picture in load_pictures(images)],
+            command=f"semcom eval conventional {folders} --side {side} --pictures {pictures}",
+            side=side, most=pictures,
+        )
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error))
+    document = msgspec.json.format(msgspec.json.encode(measured), indent=1)
+    write_atomic(out, document)
+    if json_:
+        typer.echo(document.decode())
+        return
+    for codec, points in measured.quality.items():
+        for point in points:
+            typer.echo(f"{codec:5} {point.prefix:3}/96 {point.snr_db:6.1f} dB {point.psnr_db:6.2f} dB PSNR")
+
+
+@eval_app.command("split")
+def eval_split_command(
+    traces: Annotated[Path, typer.Option(help="CSV file or folder of drive tests (UCC 5G format).")],
+    seconds: Annotated[int, typer.Option(help="Of each trace.", min=2)] = 600,
+    requests: Annotated[float, typer.Option(help="A second and user.", min=0.01)] = 2.0,
+    per_joule: Annotated[float, typer.Option(help="Seconds of latency that a joule is worth.", min=0)] = 0.1,
+    feature_bits: Annotated[
+        int, typer.Option(help="Bits of a value that crosses; the picture itself takes 8.", min=1, max=32)
+    ] = 8,
+    rate: Annotated[
+        Literal["cqi", "carried"],
+        typer.Option(help="Throughput from the reported CQI, or from what downloads carried."),
+    ] = "cqi",
+    band: Annotated[float, typer.Option(help="Relative excess of a cut that is put up with.", min=0)] = 0.1,
+    patience: Annotated[float, typer.Option(help="Arrears, in costs of a move, to make it.", min=0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the edge server's load.")] = 1,
+    plot: Annotated[Path | None, typer.Option(help="PNG file to write.")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Deciders of where to cut EfficientNet-Lite0, on drive tests and 8 device classes.
+
+    All on the device, all on the edge, the best fixed cut, Neurosurgeon, DADS, ours, and oracles: latency,
+    device energy, moves of the cut, and how far best response is from the optimum when users share the edge
+    server.
+
+    semcom eval split --traces ucc-5g --plot split.png
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from xapp.lab.trace import TraceError, load_traces
+    from xapp.split.deciders import DECIDERS
+    from xapp.split.harness import SplitEvaluation, compare_deciders
+    from xapp.split.objective import Weights
+    from xapp.split.switching import SwitchingRule
+
+    evaluation = SplitEvaluation(
+        seconds=seconds, requests=requests, weights=Weights(1.0, per_joule), feature_bits=feature_bits,
+        rate=rate, rule=SwitchingRule(band, patience), seed=seed,
+    )
+    try:
+        read = load_traces(traces)
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("deciders", total=len(DECIDERS) * len(evaluation.classes))
+            result = compare_deciders(read, evaluation, on_step=lambda: progress.advance(task))
+        if plot is not None:
+            from xapp.split.plots import write_comparison
+
+            write_comparison(result, plot)
+    except (TraceError, ModuleNotFoundError, OSError, ValueError) as error:
+        fail(str(error))
+    typer.echo(json.dumps(result.as_dict(), indent=1) if json_ else result.as_text())

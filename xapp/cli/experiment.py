@@ -95,13 +95,13 @@ def schemes_command(
         )
         measurement = _measurement(test, snr, noise_seeds)
         settings = SchemeSettings(
-            trial, measurement, tuple(_words(recipes)), tuple(channel or CHANNELS), _integers(seeds),
+            trial, measurement, tuple(words_of(recipes)), tuple(channel or CHANNELS), integers(seeds),
             upper_seeds,
         )
         if fast:
             trial, measurement = _smoke(trial, measurement)
             settings = replace(settings, trial=trial, measurement=measurement, seeds=settings.seeds[:1])
-        return run_schemes(settings, work, command=_command(context), jobs=jobs)
+        return run_schemes(settings, work, command=command_line(context), jobs=jobs)
 
     _finish(run, "schemes", out, fast, work, json_)
 
@@ -146,14 +146,14 @@ def forgetting_command(
         )
         settings = ForgettingSettings(
             trial, _measurement(test, snr, noise_seeds), channel=channel, rounds=rounds,
-            seeds=_integers(seeds),
+            seeds=integers(seeds),
         )
         if fast:
             trial, measurement = _smoke(trial, settings.measurement)
             settings = replace(
                 settings, trial=trial, measurement=measurement, rounds=1, seeds=settings.seeds[:1]
             )
-        return run_forgetting(settings, work, command=_command(context), jobs=jobs)
+        return run_forgetting(settings, work, command=command_line(context), jobs=jobs)
 
     _finish(run, "forgetting", out, fast, work, json_)
 
@@ -190,11 +190,11 @@ def conflict_command(
             decoder_updates=_decoder_updates(encoder_updates), crop=crop, batch=batch,
             learning_rate=learning_rate, gradients_every=every,
         )
-        settings = ConflictSettings(trial, tuple(_words(recipes)), channel, _integers(seeds))
+        settings = ConflictSettings(trial, tuple(words_of(recipes)), channel, integers(seeds))
         if fast:
             trial = replace(_smoke(trial, Measurement())[0], gradients_every=1)
             settings = replace(settings, trial=trial, seeds=settings.seeds[:1])
-        return run_conflict(settings, work, command=_command(context), jobs=jobs)
+        return run_conflict(settings, work, command=command_line(context), jobs=jobs)
 
     _finish(run, "conflict", out, fast, work, json_)
 
@@ -244,11 +244,11 @@ def rates_command(
         )
         measurement = replace(_measurement(test, snr, noise_seeds), prefixes=tuple(parse_rates(rate)))
         weights = None if start == "scratch" else start
-        settings = RateSettings(trial, measurement, channel, _integers(seeds), weights)
+        settings = RateSettings(trial, measurement, channel, integers(seeds), weights)
         if fast:
             trial, measurement = _smoke(trial, measurement)
             settings = replace(settings, trial=replace(trial, encoder_updates=2), measurement=measurement)
-        return run_rates(settings, work, command=_command(context), jobs=jobs)
+        return run_rates(settings, work, command=command_line(context), jobs=jobs)
 
     _finish(run, "rates", out, fast, work, json_)
 
@@ -346,18 +346,18 @@ def _paths(folders: list[Path]) -> tuple[str, ...]:
     return tuple(str(folder) for folder in folders)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _integers(text: str) -> tuple[int, ...]:
+def integers(text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(word) for word in _words(text))
+        return tuple(int(word) for word in words_of(text))
     except ValueError:
         raise ValueError(f"seeds {text!r}: write whole numbers such as 1,2,3") from None
 
 
-def _command(context: typer.Context) -> str:
+def command_line(context: typer.Context) -> str:
     """The command line as it was given; paths by their last name, without what changes no result."""
     words = ["semcom experiment", str(context.info_name)]
     given: Mapping[str, Any] = context.params

@@ -20,6 +20,8 @@ experiment_app = typer.Typer(no_args_is_help=True, help="Experiments of the pape
 bench_app = typer.Typer(no_args_is_help=True, help="Performance as ratios against a named reference.")
 bundle_app = typer.Typer(no_args_is_help=True, help="Bundles of weights: make, look at, check, compare.")
 keys_app = typer.Typer(no_args_is_help=True, help="Signing keys of the update repository.")
+split_app = typer.Typer(no_args_is_help=True, help="Splitting a network between device and edge.")
+rollout_app = typer.Typer(no_args_is_help=True, help="Staged roll-outs of decoder versions: look, command.")
 e2_app = typer.Typer(no_args_is_help=True, help="Messages of the RAN: E2AP, E2SM-KPM, E2SM-RC.")
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
@@ -27,6 +29,8 @@ app.add_typer(experiment_app, name="experiment")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(keys_app, name="keys")
+app.add_typer(split_app, name="split")
+app.add_typer(rollout_app, name="rollout")
 app.add_typer(e2_app, name="e2")
 
 ConfigFile = Annotated[

@@ -18,6 +18,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for report, summary and logs.")] = Path("demo-out"),
     images: Annotated[Path | None, typer.Option(help="Folder of photographs to send.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Drive-test CSV (RSRP, SNR, CQI) as channel.")] = None,
+    with_old_devices: Annotated[
+        bool, typer.Option("--with-old-devices", help="Cars that cannot update, fixed boxes on JPEG bytes.")
+    ] = False,
     live: Annotated[bool, typer.Option("--live/--no-live", help="Live terminal view.")] = True,
     json_: JsonFlag = False,
 ) -> None:
@@ -36,6 +39,7 @@ def demo(
         out=out,
         images=images,
         trace=trace,
+        with_old_devices=with_old_devices,
         live=live,
         json=json_,
     )

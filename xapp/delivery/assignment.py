@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 
 from codec_runtime.contract.bundle import WEIGHTS_FILE
-from xapp.delivery.roles import assignment_path
+from xapp.delivery.roles import EVERY_SITE, assignment_path
 
 
 def bundle_path(target_path: str) -> str:
@@ -17,8 +17,11 @@ def bundle_path(target_path: str) -> str:
 
 
 def assigned(director: Targets, site: str) -> list[str]:
-    """Bundles of a site now; none if it has no assignment of its own."""
-    target = director.targets.get(assignment_path(site))
+    """Bundles of a site now: its own assignment, else that of every site, else none.
+
+    A first assignment of its own thus begins with what the site has; otherwise it would withdraw all that.
+    """
+    target = director.targets.get(assignment_path(site)) or director.targets.get(assignment_path(EVERY_SITE))
     return [] if target is None else list(target.custom["bundles"])
 
 

@@ -10,7 +10,8 @@ crash left a new root whose roles are not signed again yet); :meth:`TufRepositor
   ``timestamp.json`` is replaced, so a crash in between leaves the old state and the next publication goes
   past the orphaned files.
 - Snapshot names version, length and sha256 of every targets file, timestamp those of the snapshot.
-- A rollback is a new version (of the director, or of targets) that names old weights; nothing is withdrawn.
+- A rollback is a new version (of the director, or of targets) that names old weights; no file is removed. A
+  site withdraws what the director assigns to it no longer; in a flat repository nothing is ever withdrawn.
 - The state on disk is the truth: a restarted xApp goes on with the next version.
 
 Layout below the directory: ``metadata/{N}.root.json``, ``{N}.targets.json``, ``{N}.<kind>.json``,
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +42,9 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]
     Timestamp,
 )
 
-from codec_runtime.contract.bundle import DELTA_FILE, MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
+from codec_runtime.contract.bundle import DELTA_FILE, BundleManifest
 from xapp.delivery.assignment import assigned, assignment_target, bundle_path
+from xapp.delivery.bundle_files import check_files
 from xapp.delivery.keys import KeyStore, SigningKeyError, passphrase_from_environment
 from xapp.delivery.metadata_store import (
     TIMESTAMP,
@@ -87,10 +89,12 @@ class RepositoryFiles:
     Attributes:
         metadata: names in the order in which they must be written; ``timestamp.json`` last.
         targets: TUF target path -> (path with the hash in the file name, sha256, local file).
+        parents: TUF target path of a delta -> sha256 of the weights file that it applies to.
     """
 
     metadata: list[tuple[str, bytes]]
     targets: dict[str, tuple[str, str, Path]]
+    parents: dict[str, str] = field(default_factory=dict)
 
 
 def init_repository(
@@ -185,7 +189,8 @@ class TufRepository:
 
         Args:
             manifest: of the bundle, for path and signed custom metadata.
-            files: ``manifest.msgpack``, ``weights.safetensors`` and, if there is one, ``delta.safetensors``.
+            files: ``manifest.msgpack``, ``weights.safetensors`` and, if there is one, ``delta.safetensors``,
+                whose target then names the weights it applies to (signed custom ``parent_sha256``).
             sites: to assign it to besides what they have, none for nobody yet; every site if None. A flat
                 repository has no assignments.
 
@@ -193,11 +198,10 @@ class TufRepository:
             The bundle path.
 
         Raises:
-            ValueError: a file is missing or superfluous, or a site's name is not one.
+            ValueError: a file is missing or superfluous, the delta is not that of the manifest, or a site's
+                name is not one.
         """
-        required = {MANIFEST_FILE, WEIGHTS_FILE}
-        if not required <= set(files) <= {*required, DELTA_FILE}:
-            raise ValueError(f"a bundle is {MANIFEST_FILE} + {WEIGHTS_FILE}, not {sorted(files)}")
+        check_files(manifest, files)
         bundle = f"{manifest.kind}/{manifest.name}/{manifest.version}"
         custom: dict[str, Any] = {
             "kind": manifest.kind,
@@ -208,14 +212,17 @@ class TufRepository:
             "parent": manifest.parent,
             "minimum_runtime": manifest.minimum_runtime,
         }
-        wanted = [EVERY_SITE] if sites is None else list(sites)
+        roles = self.load_roles()
+        wanted = sorted({EVERY_SITE, *self.assignments()}) if sites is None else list(sites)
         for site in wanted:
             assignment_path(site)
-        roles = self.load_roles()
         role: str = manifest.kind if DIRECTOR in roles else "targets"
         for name, data in files.items():
             target = TargetFile.from_data(f"{bundle}/{name}", data, ["sha256"])
-            target.unrecognized_fields["custom"] = custom
+            stated = manifest.delta if name == DELTA_FILE else None
+            target.unrecognized_fields["custom"] = (
+                custom if stated is None else {**custom, "parent_sha256": stated.parent_sha256}
+            )
             write_durable(self._targets / bundle / f"{target.hashes['sha256']}.{name}", data)
             roles[role].signed.targets[target.path] = target
         changed = {role}
@@ -270,6 +277,7 @@ class TufRepository:
         names += [f"{versions[role]}.{role}.json" for role in ("targets", *roles, "snapshot")]
         metadata = [(name, self.store.read(name)) for name in [*names, TIMESTAMP]]
         targets: dict[str, tuple[str, str, Path]] = {}
+        parents: dict[str, str] = {}
         for path, target in self._target_files().items():
             if path.startswith(f"{DIRECTOR}/"):
                 continue  # all it says is in the signed metadata
@@ -277,7 +285,9 @@ class TufRepository:
             digest = target.hashes["sha256"]
             hashed = f"{folder}/{digest}.{name}"
             targets[path] = (hashed, digest, self._targets / hashed)
-        return RepositoryFiles(metadata, targets)
+            if name == DELTA_FILE and "parent_sha256" in (target.custom or {}):
+                parents[path] = target.custom["parent_sha256"]
+        return RepositoryFiles(metadata, targets, parents)
 
     # What key changes need too (xapp.delivery.rotation)
 

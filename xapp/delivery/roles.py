@@ -2,10 +2,12 @@
 
 Two layouts:
 
-- *flat*: one key for each top-level role, bundles named by ``targets`` itself. What the demo makes by itself,
-  and what repositories of version 0.1 are; :func:`xapp.delivery.rotation.migrate` turns it into the other.
+- *flat*: one key for each top-level role, bundles named by ``targets`` itself. What repositories of version
+  0.1 are; :func:`xapp.delivery.rotation.migrate` turns it into the other.
 - *delegated*: a threshold of root keys; ``targets`` names no file and delegates one role per bundle kind and
-  the role ``director``, each for its own paths only, so that a stolen decoder key signs no encoder.
+  the role ``director``, each for its own paths only, so that a stolen decoder key signs no encoder. An xApp
+  without a repository makes one with a single root key, ``semcom keys init`` and the demo one with a
+  threshold.
 
 The director (Uptane's idea: https://uptane.org/docs/latest/standard/uptane-standard, 5.1) says which site may
 run which bundles: ``director/<site>.json`` carries signed custom metadata ``{site, bundles, pairs}``; a site
@@ -70,6 +72,7 @@ class Layout:
 
 
 FLAT: Final = Layout()
+DIRECTED: Final = Layout(delegated=True)
 THRESHOLD: Final = Layout(root_keys=3, root_threshold=2, delegated=True)
 
 

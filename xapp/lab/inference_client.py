@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import msgspec
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Parameter = str | int | float | bool
 Array = NDArray[Any]
+Codec = Literal["semantic", "jpeg", "heic"]
 ResultT = TypeVar("ResultT")
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -30,6 +31,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "FP32": np.dtype("<f4"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_CODECS: dict[str, Codec] = {"semantic": "semantic", "jpeg": "jpeg", "heic": "heic"}
 _FINAL_STATUS = frozenset({400, 401, 403, 405, 411, 413, 415, 422})
 
 
@@ -39,11 +41,13 @@ class InferenceError(RuntimeError):
     Attributes:
         retriable: whether the same request may succeed later (runtime away, overloaded, model being
             replaced).
+        decoder: family and version that should have restored the picture, where that was known.
     """
 
-    def __init__(self, message: str, *, retriable: bool) -> None:
+    def __init__(self, message: str, *, retriable: bool, decoder: tuple[str, int] = ("", 0)) -> None:
         super().__init__(message)
         self.retriable = retriable
+        self.decoder = decoder
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ class _Header(msgspec.Struct):
 
 
 def build_request(
-    inputs: Mapping[str, Array], output: str, parameters: Mapping[str, Parameter]
+    inputs: Mapping[str, Array], parameters: Mapping[str, Parameter]
 ) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request with every tensor in binary.
+    """Body and headers of a request for all outputs, with every tensor in binary.
 
     Raises:
         ValueError: an array is not of a type that the codec models take (uint8, int32, float32).
@@ -91,9 +95,8 @@ def build_request(
         )
     header = msgspec.json.encode(
         {
-            "parameters": dict(parameters),
+            "parameters": {**parameters, "binary_data_output": True},
             "inputs": described,
-            "outputs": [{"name": output, "parameters": {"binary_data": True}}],
         }
     )
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
@@ -139,11 +142,13 @@ def parse_answer(body: bytes, header_length: str | None) -> Answer:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What ``encode`` answered: the directive in force, and the symbols.
+    """What ``encode`` answered: the directive in force, and the symbols or a conventional file.
 
     Attributes:
-        symbols: (B, K, h, w) float32, unit complex power per image.
+        symbols: (B, K, h, w) float32, unit complex power per image; none with a conventional codec.
         prefix, snr_db: of the first picture.
+        codec: ``semantic``, or that of ``data``; decoder and versions then say nothing.
+        data: a file, in as many bytes as the symbols carry at ``snr_db``.
     """
 
     symbols: NDArray[np.float32]
@@ -152,6 +157,8 @@ class Encoded:
     decoder: str
     decoder_version: int
     encoder_version: int
+    codec: Codec = "semantic"
+    data: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -179,14 +186,18 @@ class CodecClient:
         self.reachable = True
 
     async def infer(
-        self, model: str, inputs: Mapping[str, Array], output: str, parameters: Mapping[str, Parameter]
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        outputs: tuple[str, ...],
+        parameters: Mapping[str, Parameter],
     ) -> Answer:
-        """One attempt.
+        """One attempt; one of ``outputs`` is in the answer.
 
         Raises:
             InferenceError.
         """
-        body, headers = build_request(inputs, output, parameters)
+        body, headers = build_request(inputs, parameters)
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._http.post(f"/v2/models/{model}/infer", content=body, headers=headers)
@@ -202,8 +213,9 @@ class CodecClient:
                 retriable=response.status_code not in _FINAL_STATUS,
             )
         answer = parse_answer(response.content, response.headers.get(HEADER_LENGTH))
-        if output not in answer.outputs:
-            raise InferenceError(f"{model}: the answer has no output {output!r}", retriable=False)
+        if not any(output in answer.outputs for output in outputs):
+            named = " or ".join(map(repr, outputs))
+            raise InferenceError(f"{model}: the answer has no output {named}", retriable=False)
         self.answered += 1
         return answer
 
@@ -218,6 +230,8 @@ class CodecClient:
     ) -> Encoded:
         """Encode (B, H, W, 3) pictures under the user's directive, or as the other arguments say.
 
+        A user on a conventional codec sends one picture at a time.
+
         Raises:
             InferenceError.
         """
@@ -231,21 +245,28 @@ class CodecClient:
             parameters["user"] = user
         if encoder_version is not None:
             parameters["encoder_version"] = encoder_version
-        answer = await self.infer("encode", inputs, "symbols", parameters)
+        answer = await self.infer("encode", inputs, ("symbols", "bytes"), parameters)
         given = answer.parameters
+        file = answer.outputs.get("bytes")
         try:
             encoded = Encoded(
-                symbols=answer.outputs["symbols"],
+                symbols=answer.outputs.get("symbols", np.zeros((0, 0, 0, 0), np.float32)),
                 prefix=int(given["prefix"]),
                 snr_db=float(given["snr_db"]),
                 decoder=str(given["decoder"]),
                 decoder_version=int(given["decoder_version"]),
                 encoder_version=int(given["encoder_version"]),
+                codec=_CODECS[str(given.get("codec", "semantic"))],
+                data=b"" if file is None else file.tobytes(),
             )
         except (KeyError, ValueError) as error:
             raise InferenceError(
                 f"encode: response parameter missing or wrong: {error}", retriable=False
             ) from error
+        if encoded.codec != "semantic":
+            if not encoded.data:
+                raise InferenceError(f"encode: codec {encoded.codec} without bytes", retriable=False)
+            return encoded
         shape = encoded.symbols.shape
         if len(shape) != 4 or shape[0] != len(pictures) or not 1 <= encoded.prefix <= shape[1]:
             raise InferenceError(
@@ -269,7 +290,7 @@ class CodecClient:
         answer = await self.infer(
             "decode",
             {"symbols": symbols, "snr_db": snr_db, "prefix": prefix},
-            "image",
+            ("image",),
             {
                 "decoder": choice.decoder,
                 "decoder_version": choice.decoder_version,

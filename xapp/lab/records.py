@@ -39,6 +39,8 @@ class Transmission(msgspec.Struct, frozen=True, kw_only=True):
         retries: attempts beyond the first.
         failed: nothing was restored within the retry budget; ``error`` says why.
         sample: why the pictures are kept in ``samples/``, empty when they are not.
+        codec: ``semantic``, or the conventional codec that stood in.
+        lost: its bytes did not survive the channel; nothing failed, and nothing was restored.
     """
 
     id: int
@@ -69,6 +71,13 @@ class Transmission(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool = False
     error: str = ""
     sample: str = ""
+    codec: str = "semantic"
+    lost: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the same symbols can be sent again under other settings."""
+        return not self.failed and self.codec == "semantic"
 
 
 class TimelineUser(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from xapp.lab.settings import LabSettings
 from xapp.lab.transmission import Draw, measure
 
 BATCH = 8
+BATCH_PIXELS = 1 << 21  # half of what a runtime takes in a request by default
 _DRIFTS: dict[str, DriftKind] = {"thermal": "thermal", "night": "night"}
 
 
@@ -51,6 +52,11 @@ class _Order:
         """What a batch must have in common."""
         t = self.transmission
         return (t.decoder, self.decoder_version, t.encoder_version, t.size)
+
+
+def _pictures_together(size: int) -> int:
+    """Pictures of one request, squares of side ``size``."""
+    return max(1, min(BATCH, BATCH_PIXELS // size**2))
 
 
 def static_prefixes(count: int, mean_prefix: float, seed: int) -> list[int]:
@@ -106,13 +112,13 @@ class Replay:
         version).
 
         Args:
-            transmissions: of the run; failed ones are left out.
+            transmissions: of the run; failed ones and conventional codecs are left out.
             mean_prefix: None for the mean of these transmissions.
 
         Raises:
             InferenceError: the runtime does not answer, or no longer serves a version.
         """
-        kept = [t for t in transmissions if not t.failed]
+        kept = [t for t in transmissions if t.repeatable]
         if not kept:
             return []
         mean = sum(t.prefix for t in kept) / len(kept) if mean_prefix is None else mean_prefix
@@ -123,17 +129,17 @@ class Replay:
         """The same transmissions restored by an earlier version of their decoder.
 
         Args:
-            transmissions: of updated users after the swap; failed ones are left out.
+            transmissions: of updated users after the swap; failed ones and conventional codecs are left out.
             parent_version: version before the update.
 
         Raises:
             InferenceError: the runtime does not answer, or does not serve that version.
         """
-        return self._run([_Order(t, t.prefix, parent_version) for t in transmissions if not t.failed])
+        return self._run([_Order(t, t.prefix, parent_version) for t in transmissions if t.repeatable])
 
     def as_sent(self, transmissions: Sequence[Transmission]) -> list[ReplayResult]:
         """Repeat without change: a check that replay and run agree."""
-        return self._run([_Order(t, t.prefix, t.decoder_version) for t in transmissions if not t.failed])
+        return self._run([_Order(t, t.prefix, t.decoder_version) for t in transmissions if t.repeatable])
 
     def _run(self, orders: Sequence[_Order]) -> list[ReplayResult]:
         torch.set_num_threads(1)
@@ -152,8 +158,9 @@ class Replay:
             client = CodecClient(http, settings.request_timeout_s)
             for _, group in groupby(ordered, key=lambda order: order.batch_key):
                 members = list(group)
-                for start in range(0, len(members), BATCH):
-                    results.extend(await self._batch(client, members[start : start + BATCH]))
+                together = _pictures_together(members[0].transmission.size)
+                for start in range(0, len(members), together):
+                    results.extend(await self._batch(client, members[start : start + together]))
                     self._progress(len(results), len(orders))
         return sorted(results, key=lambda result: result.id)
 

@@ -53,6 +53,9 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
         drift_kind: see :func:`xapp.lab.pictures.drift`.
         degrade_db: extra attenuation of that group's channel, dB.
         samples: most transmissions whose pictures are kept in ``samples/``.
+        update_delay_s: mean time that a device takes to download a decoder version that its site serves.
+        no_update_class: device class that cannot update: it keeps the versions it found at the start.
+        no_decoder_class: device class without any of our decoders: it falls back to a conventional codec.
         carrier_ghz, transmit_dbm, interference_db, cell_radius_m: see :class:`xapp.lab.channel.LinkBudget`.
     """
 
@@ -90,6 +93,9 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
     drift_kind: Literal["thermal", "night"] = "thermal"
     degrade_db: Annotated[float, msgspec.Meta(ge=0.0, le=60.0)] = 6.0
     samples: Annotated[int, msgspec.Meta(ge=0, le=500)] = 24
+    update_delay_s: Seconds = 2.0
+    no_update_class: Literal["", "mobile", "drone", "car", "fixed"] = ""
+    no_decoder_class: Literal["", "mobile", "drone", "car", "fixed"] = ""
     carrier_ghz: Annotated[float, msgspec.Meta(ge=0.5, le=100.0)] = 3.5
     transmit_dbm: float = 33.0
     interference_db: Annotated[float, msgspec.Meta(ge=0.0, le=40.0)] = 12.0

@@ -5,30 +5,58 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Collection
+from typing import NamedTuple
 
 import httpx
 import msgspec
 
 from codec_runtime.contract import paths
-from codec_runtime.contract.telemetry import CapabilityReport, DeviceClass, QualityReport
+from codec_runtime.contract.directives import ConventionalCodec
+from codec_runtime.contract.telemetry import (
+    CapabilityReport,
+    DeviceClass,
+    FailureReport,
+    HeldDecoder,
+    QualityReport,
+)
 
 logger = logging.getLogger(__name__)
 
-Report = CapabilityReport | QualityReport
+Report = CapabilityReport | QualityReport | FailureReport
 
-DEVICE_CAPABILITY: dict[DeviceClass, tuple[list[str], float, float | None]] = {
-    "mobile": (["attention", "conv"], 120.0, 0.7),
-    "drone": (["attention", "conv"], 60.0, 0.5),
-    "car": (["attention", "conv"], 400.0, None),
-    "fixed": (["conv"], 20.0, None),
+
+class Capability(NamedTuple):
+    """Of a device class: decoder families (best first), sustained compute in GFLOP/s, battery, conventional
+    codecs (best first)."""
+
+    decoders: list[str]
+    compute_gflops: float
+    battery: float | None
+    fallbacks: list[ConventionalCodec]
+
+
+DEVICE_CAPABILITY: dict[DeviceClass, Capability] = {
+    "mobile": Capability(["attention", "conv"], 120.0, 0.7, ["heic", "jpeg"]),
+    "drone": Capability(["attention", "conv"], 60.0, 0.5, ["jpeg"]),
+    "car": Capability(["attention", "conv"], 400.0, None, ["heic", "jpeg"]),
+    "fixed": Capability(["conv"], 20.0, None, ["jpeg"]),
 }
-"""Decoder families (best first), sustained compute in GFLOP/s, battery; the fixed edge box runs the light
-one only."""
+"""The fixed edge box runs the light decoder only."""
 
 
-def capability_report(user: str, device_class: DeviceClass, time_ns: int) -> CapabilityReport:
-    """What a device of this class says about itself; users of a class share content and updates."""
-    decoders, compute, battery = DEVICE_CAPABILITY[device_class]
+def capability_report(
+    user: str,
+    device_class: DeviceClass,
+    time_ns: int,
+    holds: Collection[tuple[str, int]] | None = None,
+) -> CapabilityReport:
+    """What a device of this class says about itself; users of a class share content and updates.
+
+    Args:
+        holds: decoder versions on board, None for whatever the site serves.
+    """
+    decoders, compute, battery, fallbacks = DEVICE_CAPABILITY[device_class]
     return CapabilityReport(
         user=user,
         time_ns=time_ns,
@@ -37,6 +65,8 @@ def capability_report(user: str, device_class: DeviceClass, time_ns: int) -> Cap
         decoders=decoders,
         compute_gflops=compute,
         battery=battery,
+        holds=None if holds is None else [HeldDecoder(family=f, version=v) for f, v in sorted(holds)],
+        fallbacks=fallbacks,
     )
 
 

@@ -51,6 +51,7 @@ COLUMNS: Mapping[str, _Column] = {
     "RSRP": _Column(-156.0, -31.0, sentinel=-200.0),
     "CQI": _Column(0.0, 15.0),
     "DL_bitrate": _Column(0.0, 1e8),
+    "UL_bitrate": _Column(0.0, 1e8),
     "Speed": _Column(0.0, 1000.0),
 }
 REQUIRED = ("Timestamp", "SNR", "RSRP", "CQI")

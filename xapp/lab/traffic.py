@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,9 +20,10 @@ import numpy as np
 import torch
 from msgspec.structs import replace
 
-from codec_runtime.contract.telemetry import QualityReport
+from codec_runtime.contract.telemetry import FailureReport, QualityReport
 from xapp.lab.cell import Cell
 from xapp.lab.channel import effective_snr_db
+from xapp.lab.device_updates import DeviceUpdates, Fleet
 from xapp.lab.inference_client import CodecClient, InferenceError, with_retries
 from xapp.lab.metrics import LabMetrics
 from xapp.lab.peers import Peer
@@ -30,7 +32,7 @@ from xapp.lab.records import SAMPLES_FOLDER, TRANSMISSIONS_FILE, JsonLines, Tran
 from xapp.lab.samples import SampleChoice, save_sample
 from xapp.lab.settings import LabSettings
 from xapp.lab.telemetry_reports import ReportSender, capability_report
-from xapp.lab.transmission import Draw, Restored, draw_seed, send_picture
+from xapp.lab.transmission import Draw, PictureLost, Restored, draw_seed, send_picture
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Traffic:
     Attributes:
         last: last successful transmission by user.
         finished, failed, retried: counts of transmissions, of those given up, and of attempts repeated.
+        fleet: what the users' devices hold.
 
     Args:
         started: ``time.monotonic()`` of the lab's start.
@@ -70,6 +73,11 @@ class Traffic:
         self._started = started
         self.client = CodecClient(http, settings.request_timeout_s)
         self.reports = ReportSender(http)
+        self.fleet = Fleet(
+            cell.classes, settings.update_delay_s, settings.seed,
+            no_updates=settings.no_update_class, no_decoders=settings.no_decoder_class,
+        )
+        self._updates = DeviceUpdates(self.fleet, http, self._announce, time.monotonic)
         self._reports_lost_seen = 0
         self.runtime = Peer("runtime", metrics)
         self._cameras = [
@@ -88,13 +96,14 @@ class Traffic:
     async def run(self) -> None:
         """Send until :meth:`stop`; returns when the transmissions in flight are finished."""
         sender = asyncio.create_task(self.reports.run())
-        announcer = asyncio.create_task(self._announce())
+        announcer = asyncio.create_task(self._announce_all())
+        updates = asyncio.create_task(self._updates.run())
         try:
             await asyncio.gather(*(self._user(i) for i in range(len(self._cell.users))))
         finally:
-            announcer.cancel()
-            sender.cancel()
-            await asyncio.gather(announcer, sender, return_exceptions=True)
+            for task in (announcer, updates, sender):
+                task.cancel()
+            await asyncio.gather(announcer, updates, sender, return_exceptions=True)
             await self.reports.flush()
             self._executor.shutdown(wait=True)
             self._log.close()
@@ -103,12 +112,16 @@ class Traffic:
         """Begin no further transmission."""
         self._stopping.set()
 
-    async def _announce(self) -> None:
+    async def _announce_all(self) -> None:
         while True:
-            now = time.time_ns()
-            for user, device_class in zip(self._cell.users, self._cell.classes, strict=True):
-                self.reports.put(capability_report(user, device_class, now))
+            self._announce(range(len(self._cell.users)))
             await asyncio.sleep(CAPABILITY_PERIOD_S)
+
+    def _announce(self, indices: Iterable[int]) -> None:
+        now, cell = time.time_ns(), self._cell
+        for index in indices:
+            held = self.fleet.holds(index)
+            self.reports.put(capability_report(cell.users[index], cell.classes[index], now, held))
 
     async def _user(self, index: int) -> None:
         settings = self._settings
@@ -165,7 +178,9 @@ class Traffic:
 
         try:
             restored = await with_retries(
-                lambda: send_picture(self.client, self._library, user, draw, self._executor),
+                lambda: send_picture(
+                    self.client, self._library, user, draw, self._executor, self.fleet.holds(index)
+                ),
                 budget_s=settings.retry_budget_s,
                 on_retry=on_retry,
             )
@@ -173,13 +188,34 @@ class Traffic:
             self._metrics.transmissions.labels(device_class, "abandoned").inc()
             logger.info("transmission abandoned at the end: runtime is away", extra={"user": user})
             return
+        except PictureLost as lost:
+            self.runtime.note(self.client.reachable)
+            self._report_failure(user, lost)
+            sent = lost.encoded
+            self._finish(
+                replace(
+                    record, directive_snr_db=sent.snr_db, prefix=sent.prefix, codec=sent.codec, lost=True,
+                    retries=retries, error=str(lost)[:300],
+                )
+            )
+            return
         except InferenceError as error:
             self.runtime.note(self.client.reachable, str(error))
+            self._report_failure(user, error)
             self._finish(replace(record, retries=retries, failed=True, error=str(error)[:300]))
             return
         # Not simply True: another request may have found the runtime gone since this one was answered.
         self.runtime.note(self.client.reachable)
         await self._succeeded(record, restored, retries)
+
+    def _report_failure(self, user: str, error: InferenceError) -> None:
+        family, version = error.decoder
+        self.reports.put(
+            FailureReport(
+                user=user, time_ns=time.time_ns(), decoder=family, decoder_version=version,
+                reason=str(error)[:300],
+            )
+        )
 
     async def _succeeded(self, record: Transmission, outcome: Restored, retries: int) -> None:
         encoded = outcome.encoded
@@ -194,6 +230,7 @@ class Traffic:
             ms_ssim=outcome.ms_ssim,
             latency_ms=outcome.latency_ms,
             retries=retries,
+            codec=encoded.codec,
         )
         done = replace(done, sample=self._samples.choose(done))
         self.reports.put(
@@ -207,6 +244,8 @@ class Traffic:
                 psnr_db=outcome.psnr_db,
                 ms_ssim=outcome.ms_ssim,
                 latency_ms=done.latency_ms,
+                encoder_version=done.encoder_version,
+                codec=encoded.codec,
             )
         )
         if done.sample:
@@ -222,7 +261,7 @@ class Traffic:
     def _finish(self, record: Transmission) -> None:
         self.finished += 1
         self.failed += int(record.failed)
-        outcome = "failed" if record.failed else "restored"
+        outcome = "failed" if record.failed else "lost" if record.lost else "restored"
         self._metrics.transmissions.labels(record.device_class, outcome).inc()
         self._metrics.reports_lost.inc(self.reports.lost - self._reports_lost_seen)
         self._reports_lost_seen = self.reports.lost

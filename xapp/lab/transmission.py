@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from codec_runtime.contract.directives import ConventionalCodec
 from codec_runtime.evaluation.metrics import ms_ssim, psnr_db
-from xapp.lab.channel import fading_gain, transmit
-from xapp.lab.inference_client import CodecClient, DecoderChoice, Encoded
+from codec_runtime.serving.conventional import complex_symbols, decode_picture, scheme_for
+from xapp.lab.channel import effective_snr_db, fading_gain, transmit
+from xapp.lab.inference_client import CodecClient, DecoderChoice, Encoded, InferenceError
 from xapp.lab.pictures import Crop, DriftKind, Picture, PictureLibrary, drift
 
 ResultT = TypeVar("ResultT")
@@ -61,6 +63,19 @@ class Restored:
     latency_ms: float
 
 
+class PictureLost(InferenceError):
+    """The bytes of a conventional codec did not survive the channel.
+
+    Attributes:
+        encoded: what was sent.
+    """
+
+    def __init__(self, encoded: Encoded, snr_db: float) -> None:
+        sent = f"{encoded.codec} bytes sent for {encoded.snr_db:g} dB"
+        super().__init__(f"{sent} were lost at {snr_db:.1f} dB", retriable=False)
+        self.encoded = encoded
+
+
 def draw_seed(seed: int, user: int, index: int) -> int:
     """Seed of the ``index``-th transmission of a user; below 2^53, so that JSON readers keep it exact."""
     return int(np.random.SeedSequence([seed, user, index]).generate_state(1, np.uint64)[0] >> np.uint64(11))
@@ -73,33 +88,84 @@ def measure(restored: NDArray[np.uint8], original: NDArray[np.uint8]) -> tuple[l
         return psnr_db(*pair).tolist(), ms_ssim(*pair).tolist()
 
 
+def arrives(encoded: Encoded, side: int, snr_db: float, seed: int) -> bool:
+    """Whether conventional bytes arrive at an effective SNR: sent once, in the 5G scheme that the SNR of the
+    directive allows, with its measured block error rate."""
+    scheme = scheme_for(encoded.snr_db)
+    if scheme is None:
+        return False
+    lost = scheme.loss_probability(snr_db, complex_symbols(encoded.prefix, side, side))
+    return bool(np.random.default_rng([seed, 902]).random() >= lost)
+
+
 async def send_picture(
-    client: CodecClient, library: PictureLibrary, user: str, draw: Draw, executor: Executor
+    client: CodecClient,
+    library: PictureLibrary,
+    user: str,
+    draw: Draw,
+    executor: Executor,
+    held: frozenset[tuple[str, int]] | None = None,
 ) -> Restored:
     """One attempt under the user's directive; pixel and noise work is done in ``executor``.
 
+    Args:
+        held: decoder versions on the device; None: it takes every version.
+
     Raises:
-        InferenceError: the runtime did not encode or decode.
+        InferenceError: the runtime did not encode or decode, or it encoded for a decoder that the device does
+            not hold (retriable: the next directive may fit).
+        PictureLost: see there.
     """
     original = await _in(executor, lambda: draw.picture(library))
     begin = time.perf_counter()
     encoded = await client.encode(original[None], user=user)
     encode_s = time.perf_counter() - begin
+    if encoded.codec != "semantic":
+        return await _receive_file(original, encoded, draw, 1e3 * encode_s, executor)
+    decoder = (encoded.decoder, encoded.decoder_version)
+    if held is not None and decoder not in held:
+        raise InferenceError(
+            f"encoded for decoder {decoder[0]} version {decoder[1]}, which the device does not hold",
+            retriable=True, decoder=decoder,
+        )
 
     received = await _in(
         executor,
         lambda: transmit(encoded.symbols[0], encoded.prefix, draw.snr_db, draw.gain, draw.seed),
     )
     begin = time.perf_counter()
-    restored = await client.decode(
-        received.symbols[None],
-        np.array([received.effective_snr_db], np.float32),
-        np.array([encoded.prefix], np.int32),
-        DecoderChoice(encoded.decoder, encoded.decoder_version, encoded.encoder_version, original.shape[0]),
-    )
+    try:
+        restored = await client.decode(
+            received.symbols[None],
+            np.array([received.effective_snr_db], np.float32),
+            np.array([encoded.prefix], np.int32),
+            DecoderChoice(*decoder, encoded.encoder_version, original.shape[0]),
+        )
+    except InferenceError as error:
+        error.decoder = decoder
+        raise
     latency_ms = 1e3 * (encode_s + time.perf_counter() - begin)
     psnr, similarity = await _in(executor, lambda: measure(restored, original[None]))
     return Restored(original, restored[0], encoded, psnr[0], similarity[0], latency_ms)
+
+
+async def _receive_file(
+    original: Picture, encoded: Encoded, draw: Draw, encode_ms: float, executor: Executor
+) -> Restored:
+    """A conventional file over the channel; the device decodes it itself."""
+    side = original.shape[0]
+    snr_db = effective_snr_db(draw.snr_db, draw.gain)
+    if not arrives(encoded, side, snr_db, draw.seed):
+        raise PictureLost(encoded, snr_db)
+    codec: ConventionalCodec = "heic" if encoded.codec == "heic" else "jpeg"
+    begin = time.perf_counter()
+    try:
+        restored = await _in(executor, lambda: decode_picture(encoded.data, codec, side, side))
+    except (OSError, SyntaxError, ModuleNotFoundError) as error:
+        raise InferenceError(f"{codec} file is not readable: {error}", retriable=False) from error
+    latency_ms = encode_ms + 1e3 * (time.perf_counter() - begin)
+    psnr, similarity = await _in(executor, lambda: measure(restored[None], original[None]))
+    return Restored(original, restored, encoded, psnr[0], similarity[0], latency_ms)
 
 
 async def _in(executor: Executor, work: Callable[[], ResultT]) -> ResultT:

@@ -1,24 +1,40 @@
-"""Which decoders the site serves, their surfaces, and which version each group has been assigned."""
+"""Which decoders the site serves, their surfaces, and who gets which version.
+
+The encoder and the decoder of a user change together: what is chosen is a *pair*, a served decoder whose
+encoder is loaded, and only one that the user's device holds. Per family, best first:
+
+1. the canary version, for the users that a canary names;
+2. the version assigned to the group, else the newest of its ancestors;
+3. the newest base version, else the newest one.
+
+A device that holds none of any of its families gets a conventional codec that it and the site have in common.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.directives import ConventionalCodec
+from xapp.policy.conventional import conventional_surface
 from xapp.policy.surface import QualitySurface, SurfaceError, prior_surface
+from xapp.telemetry.holdings import UNKNOWN, Holdings
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServedDecoder:
-    """A decoder version at the site.
+    """A decoder version at the site with its encoder, or a conventional codec in place of both.
 
     Attributes:
         surface: index in :attr:`DecoderCatalog.surfaces`.
         encoder_version: version of the encoder it belongs to.
+        parent: version it was fine-tuned from, None for a base.
+        codec: not ``semantic``: family is empty, the versions are 0.
     """
 
     family: str
@@ -26,7 +42,27 @@ class ServedDecoder:
     encoder_version: int
     encoder_sha256: str
     surface: int
-    base: bool
+    parent: int | None = None
+    codec: Literal["semantic", "jpeg", "heic"] = "semantic"
+
+    @property
+    def base(self) -> bool:
+        """Not fine-tuned from another version."""
+        return self.parent is None
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A version on trial with some users of a group."""
+
+    version: int
+    users: frozenset[str]
+
+
+Trial = tuple[str, str]
+"""(group, family) that has a canary."""
+
+NO_TRIALS: Final[frozenset[Trial]] = frozenset()
 
 
 class DecoderCatalog:
@@ -35,58 +71,110 @@ class DecoderCatalog:
     Attributes:
         surfaces: rate-quality surfaces, referred to by index; only appended to.
         assigned: (group, family) -> version delivered to that group.
+        canaries: (group, family) -> version on trial.
+        fallbacks: conventional codecs that the site encodes.
+        revision: grows with every change of what :meth:`choose` may answer.
     """
 
     def __init__(self) -> None:
         self.decoders: dict[tuple[str, int], ServedDecoder] = {}
         self.surfaces: list[QualitySurface] = []
         self.assigned: dict[tuple[str, str], int] = {}
+        self.canaries: dict[Trial, Canary] = {}
+        self.fallbacks: dict[ConventionalCodec, ServedDecoder] = {}
+        self.revision = 0
         self._surface_of: dict[tuple[str, int, str], int] = {}
 
-    def update(self, models: Sequence[BundleManifest]) -> bool:
+    def update(
+        self, models: Sequence[BundleManifest], conventional: Collection[ConventionalCodec] = ()
+    ) -> bool:
         """Take over what the site serves; returns whether anything changed.
 
-        A decoder without a usable surface borrows its parent's, else another one of its family, else gets
+        A decoder whose encoder is not loaded is left out: nobody could use it. One without a usable surface
+        borrows its parent's, else another one of its family, else gets
         :func:`xapp.policy.surface.prior_surface` (and that is logged).
         """
         encoders = {m.weights_sha256: m.version for m in models if m.kind == "encoder"}
         served: dict[tuple[str, int], ServedDecoder] = {}
         for manifest in sorted((m for m in models if m.kind == "decoder"), key=lambda m: (m.name, m.version)):
+            if manifest.encoder_sha256 not in encoders:
+                continue
             served[manifest.name, manifest.version] = ServedDecoder(
                 family=manifest.name,
                 version=manifest.version,
-                encoder_version=encoders.get(manifest.encoder_sha256, 1),
+                encoder_version=encoders[manifest.encoder_sha256],
                 encoder_sha256=manifest.encoder_sha256,
                 surface=self._surface(manifest),
-                base=manifest.parent is None,
+                parent=manifest.parent,
             )
-        changed = served != self.decoders
-        self.decoders = served
+        fallbacks = {codec: self._fallback(codec) for codec in sorted(conventional)}
+        changed = served != self.decoders or fallbacks != self.fallbacks
+        self.decoders, self.fallbacks = served, fallbacks
+        self.revision += changed
         return changed
 
     def assign(self, group: str, family: str, version: int) -> None:
         """From now on the group's users of that family get this version (while the site serves it)."""
         self.assigned[group, family] = version
+        self.revision += 1
 
-    def version_for(self, group: str, family: str) -> ServedDecoder | None:
-        """The group's assigned version, else the newest base version, else the newest; None if not served."""
+    def set_canary(self, group: str, family: str, version: int, users: frozenset[str]) -> None:
+        """Those users of the group get this version where it is served and they hold it; replaces an
+        earlier canary of the group and family."""
+        self.canaries[group, family] = Canary(version, users)
+        self.revision += 1
+
+    def clear_canary(self, group: str, family: str) -> None:
+        """End the trial, if there is one; its users are treated as their group again."""
+        if self.canaries.pop((group, family), None) is not None:
+            self.revision += 1
+
+    def trials(self) -> Mapping[str, frozenset[Trial]]:
+        """Canaries by the users that they name."""
+        found: dict[str, frozenset[Trial]] = {}
+        for trial, canary in self.canaries.items():
+            for user in canary.users:
+                found[user] = found.get(user, NO_TRIALS) | {trial}
+        return found
+
+    def version_for(
+        self,
+        group: str,
+        family: str,
+        holdings: Holdings = UNKNOWN,
+        trials: frozenset[Trial] = NO_TRIALS,
+    ) -> ServedDecoder | None:
+        """Best version of the family for a user of the group (module docstring); None when the device holds
+        none that is served."""
+        canary = self.canaries.get((group, family)) if (group, family) in trials else None
+        wanted = [] if canary is None else list(self._lineage(family, canary.version))[:1]
         assigned = self.assigned.get((group, family))
-        if assigned is not None and (family, assigned) in self.decoders:
-            return self.decoders[family, assigned]
-        of_family = [d for d in self.decoders.values() if d.family == family]
-        return max(of_family, key=lambda d: (d.base, d.version), default=None)
+        if assigned is not None:
+            wanted += self._lineage(family, assigned)
+        for decoder in wanted:
+            if holdings.holds(family, decoder.version):
+                return decoder
+        held = [d for d in self.decoders.values() if d.family == family and holdings.holds(family, d.version)]
+        return max(held, key=lambda d: (d.base, d.version), default=None)
 
-    def choose(self, group: str, capabilities: Sequence[str]) -> ServedDecoder | None:
-        """Best decoder the device can run and the site serves.
+    def choose(
+        self,
+        group: str,
+        capabilities: Sequence[str],
+        holdings: Holdings = UNKNOWN,
+        trials: frozenset[Trial] = NO_TRIALS,
+    ) -> ServedDecoder | None:
+        """Best pair that the device can take, else a conventional codec, else None.
 
         Args:
             group: of the user. capabilities: families, best first; empty: any family, by name.
+            holdings: of the device. trials: canaries that name the user.
         """
         for family in capabilities or sorted({family for family, _ in self.decoders}):
-            found = self.version_for(group, family)
+            found = self.version_for(group, family, holdings, trials)
             if found is not None:
                 return found
-        return None
+        return next((self.fallbacks[codec] for codec in holdings.fallbacks if codec in self.fallbacks), None)
 
     def surface(self, family: str, version: int) -> QualitySurface | None:
         """Surface of a served decoder."""
@@ -98,6 +186,22 @@ class DecoderCatalog:
         return {
             key: version for key, version in self.assigned.items() if (key[1], version) not in self.decoders
         }
+
+    def _lineage(self, family: str, version: int) -> Iterator[ServedDecoder]:
+        """A version, what it was fine-tuned from, and so on, as far as it is served; newest first."""
+        decoder = self.decoders.get((family, version))
+        while decoder is not None:
+            yield decoder
+            parent = decoder.parent
+            older = parent is not None and parent < decoder.version
+            decoder = self.decoders.get((family, parent)) if parent is not None and older else None
+
+    def _fallback(self, codec: ConventionalCodec) -> ServedDecoder:
+        known = self.fallbacks.get(codec)
+        if known is not None:
+            return known
+        self.surfaces.append(conventional_surface(codec))
+        return ServedDecoder("", 0, 0, "", len(self.surfaces) - 1, codec=codec)
 
     def _surface(self, manifest: BundleManifest) -> int:
         key = (manifest.name, manifest.version, manifest.weights_sha256)

@@ -11,9 +11,10 @@ from xapp.policy.catalog import DecoderCatalog, ServedDecoder
 from xapp.policy.content import content_slope
 from xapp.policy.decision import Decision, Observation, Policy
 from xapp.policy.objectives import view_users
+from xapp.policy.pairing import PairChoice
 from xapp.policy.pools import PolicyPools
-from xapp.telemetry.columns import FloatArray, IntArray
-from xapp.telemetry.user_table import UNKNOWN_GROUP, UserTable
+from xapp.telemetry.columns import CODECS, NO_PAIR, BoolArray, FloatArray, IntArray
+from xapp.telemetry.user_table import UserTable
 
 _PRIOR_REPORTS: Final = 4.0
 """Measured offset and fading count like this many reports of "no offset, spread as measured by others"."""
@@ -30,24 +31,33 @@ class DirectiveController:
         catalog: decoders served.
         policy: rate policy, or :class:`PolicyPools`, which asks whom A1 instances govern.
         stale_after_s: users not heard of for so long keep their directive and are not decided about.
+        site: index of the site decided for: its users only; None for all users of the table.
     """
 
     def __init__(
-        self, table: UserTable, catalog: DecoderCatalog, policy: Policy, stale_after_s: float
+        self,
+        table: UserTable,
+        catalog: DecoderCatalog,
+        policy: Policy,
+        stale_after_s: float,
+        site: int | None = None,
     ) -> None:
         self._table = table
         self._catalog = catalog
         self._policy = policy
+        self._site = site
         self.stale_after_s = stale_after_s
         self.last: Decision | None = None
+        self._pairs = PairChoice(table, catalog)
 
     def decide(self, now_s: float) -> list[Directive]:
         """Decide about all active users; returns the directives that changed."""
         table = self._table
-        rows: IntArray = np.flatnonzero(table.active(now_s, self.stale_after_s))
-        chosen, choice = self._choose_decoders(rows)
+        rows: IntArray = np.flatnonzero(self._served(table.active(now_s, self.stale_after_s)))
+        chosen, choice = self._pairs.choose(rows)
         if any(decoder is None for decoder in chosen):
             usable = np.array([decoder is not None for decoder in chosen])[choice]
+            self._without_pair(rows[~usable])
             rows, choice = rows[usable], choice[usable]
         if not len(rows):
             return []
@@ -63,19 +73,27 @@ class DirectiveController:
 
     def full(self) -> list[Directive]:
         """Every directive decided so far, for a runtime that restarted."""
-        return [self._directive(int(row)) for row in np.flatnonzero(self._table.prefix > 0)]
+        return [self._directive(int(row)) for row in np.flatnonzero(self._served(self._table.prefix > 0))]
 
-    def _choose_decoders(self, rows: IntArray) -> tuple[list[ServedDecoder | None], IntArray]:
-        """Decoders by distinct (group, capability) pair, and the index of each row's pair."""
+    def _served(self, rows: BoolArray) -> BoolArray:
+        """Of the rows in this mask, bool [N], those whose users are at the site decided for."""
+        if self._site is None:
+            return rows
+        at_site: BoolArray = rows & (self._table.site == self._site)
+        return at_site
+
+    def _without_pair(self, rows: IntArray) -> None:
+        """Users that can take nothing served get no directive (a site that serves nothing may come back)."""
+        if not self._catalog.decoders:
+            return
         table = self._table
-        pairs = (table.group[rows] + 1) * (len(table.capability_sets) + 1) + table.capability_set[rows] + 1
-        distinct, choice = np.unique(pairs, return_inverse=True)
-        chosen: list[ServedDecoder | None] = []
-        for pair in distinct:
-            group, capability = divmod(int(pair), len(table.capability_sets) + 1)
-            families = table.capability_sets[capability - 1] if capability else ()
-            chosen.append(self._catalog.choose(table.groups.name(group - 1, UNKNOWN_GROUP), families))
-        return chosen, choice
+        table.codec[rows] = NO_PAIR
+        table.prefix[rows] = 0
+        table.decoder[rows] = -1
+        table.decoder_version[rows] = 0
+        table.encoder_version[rows] = 0
+        table.directive_snr_db[rows] = np.nan
+        table.expected_psnr_db[rows] = np.nan
 
     def _observe(self, rows: IntArray, served: list[ServedDecoder], choice: IntArray) -> Observation:
         table = self._table
@@ -111,7 +129,10 @@ class DirectiveController:
         decision: Decision,
     ) -> list[Directive]:
         table = self._table
-        family = np.array([table.decoders.index(decoder.family) for decoder in served])[choice]
+        codec = np.array([CODECS.index(decoder.codec) for decoder in served])[choice]
+        family = np.array(
+            [table.decoders.index(decoder.family) if decoder.family else -1 for decoder in served]
+        )[choice]
         version = np.array([decoder.version for decoder in served])[choice]
         encoder = np.array([decoder.encoder_version for decoder in served])[choice]
         before = table.directive_snr_db[rows]
@@ -120,12 +141,14 @@ class DirectiveController:
         snr = np.where(keep_snr, before, np.clip(np.round(snr_db), *SNR_RANGE_DB))
         changed = (
             (decision.prefix != table.prefix[rows])
+            | (codec != table.codec[rows])
             | (family != table.decoder[rows])
             | (version != table.decoder_version[rows])
             | (encoder != table.encoder_version[rows])
             | (snr != before)
         )
         table.expected_psnr_db[rows] = decision.expected_psnr_db
+        table.codec[rows] = codec
         table.prefix[rows] = decision.prefix
         table.decoder[rows] = family
         table.decoder_version[rows] = version
@@ -142,4 +165,5 @@ class DirectiveController:
             decoder=table.decoders.name(int(table.decoder[row])),
             decoder_version=int(table.decoder_version[row]),
             encoder_version=int(table.encoder_version[row]),
+            codec=CODECS[max(int(table.codec[row]), 0)],
         )

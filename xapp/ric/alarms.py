@@ -60,7 +60,7 @@ class Problem:
 
 RUNTIME_UNREACHABLE: Final = Problem(
     84001, "CODEC RUNTIME UNREACHABLE", Severity.MAJOR, "communication",
-    "Check runtime_url, the runtime's pod and its certificates; users keep their last directives.",
+    "Check runtime_url or sites, the runtime's pod and its certificates; users keep their last directives.",
 )  # fmt: skip
 NO_INDICATIONS: Final = Problem(
     84002, "NO INDICATIONS FROM E2 NODE", Severity.MAJOR, "communication",
@@ -86,10 +86,20 @@ NOT_REGISTERED: Final = Problem(
     84007, "XAPP NOT REGISTERED", Severity.MAJOR, "communication",
     "Check appmgr; without a registration the routing manager sends no indications.",
 )  # fmt: skip
+NO_USABLE_PAIR: Final = Problem(
+    84008, "USERS WITHOUT A USABLE CODEC", Severity.MAJOR, "qualityOfService",
+    "Their devices hold no decoder that the site serves, nor a codec to fall back to: assign an older pair.",
+)  # fmt: skip
+
+UPDATE_ROLLED_BACK: Final = Problem(
+    84009, "CODEC UPDATE ROLLED BACK", Severity.MAJOR, "qualityOfService",
+    "A version on trial was taken back: `semcom rollout history` says which gate and on what evidence.",
+)  # fmt: skip
 
 PROBLEMS: Final = (
     RUNTIME_UNREACHABLE, NO_INDICATIONS, CONFIG_REFUSED, UPDATE_REFUSED, SUBSCRIPTION_FAILING,
-    SAME_VALUE_METRIC, NOT_REGISTERED,
+    SAME_VALUE_METRIC, NOT_REGISTERED, NO_USABLE_PAIR,
+    UPDATE_ROLLED_BACK,
 )  # fmt: skip
 
 

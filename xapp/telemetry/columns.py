@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ SOURCES: Final = ("SINR", "CQI", "RSRP", "PROXY")
 
 NEVER: Final = -1e18
 """A time (s) before everything."""
+
+CODECS: Final[tuple[Literal["semantic", "jpeg", "heic"], ...]] = ("semantic", "jpeg", "heic")
+"""What a directive may name."""
+
+NO_PAIR: Final = -2
+"""In column ``codec``: neither a decoder that the device holds nor a codec it falls back to is served."""
 
 COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     # from the RAN
@@ -42,11 +48,13 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "reports": (np.int64, 0),
     "distrust": (np.float64, 0.0),  # 0..1, moving share of out-of-range values
     "e2_node": (np.int64, -1),  # index in UserTable.e2_nodes
+    "site": (np.int64, -1),  # index of the site that serves that node; -1 for none
     "slice": (np.int64, -1),  # index in UserTable.slices
     # from the device
     "group": (np.int64, -1),  # index in UserTable.groups
     "device_class": (np.int64, -1),  # index in UserTable.device_classes
     "capability_set": (np.int64, -1),  # index in UserTable.capability_sets
+    "held_set": (np.int64, -1),  # index in UserTable.held; -1: said nothing
     # from measured quality
     "snr_bias_db": (np.float64, 0.0),  # effective SNR at the decoder minus reported SINR
     "snr_bias_var": (np.float64, 0.0),  # dB^2: the fading that reports do not show
@@ -61,8 +69,9 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "quality_s": (np.float64, NEVER),  # last quality report
     "sending_rate": (np.float64, np.nan),  # transmissions a second
     # decided
+    "codec": (np.int64, -1),  # index in CODECS; -1 undecided, NO_PAIR: the device can take nothing served
     "prefix": (np.int64, 0),
-    "decoder": (np.int64, -1),  # index in UserTable.decoders
+    "decoder": (np.int64, -1),  # index in UserTable.decoders, -1 with a conventional codec
     "decoder_version": (np.int64, 0),
     "encoder_version": (np.int64, 0),
     "directive_snr_db": (np.float64, np.nan),

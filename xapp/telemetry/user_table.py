@@ -19,6 +19,7 @@ import numpy as np
 
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
 from xapp.telemetry.columns import COLUMNS, BoolArray, FloatArray, IntArray
+from xapp.telemetry.holdings import HeldSets, read_holdings
 from xapp.telemetry.snr_sources import SnrSources
 
 RANGES: Final[dict[str, tuple[float, float]]] = {
@@ -43,21 +44,32 @@ UNKNOWN_GROUP: Final = "unknown"
 MOST_SLICES: Final = 1024
 """A PLMN has far fewer; the ids come from outside."""
 
+MOST_GROUPS: Final = 1024
+MOST_CAPABILITY_SETS: Final = 4096
+"""Devices name groups and capabilities: a faulty or hostile one must not fill the memory with new ones."""
+
 LEVEL_SHIFT_DB: Final = 6.0
 """A larger change of PSNR between two transmissions is another picture, not an effect of rate or channel."""
 
 
 class Labels:
-    """Strings as small integers, so that a column can hold them."""
+    """Strings as small integers, so that a column can hold them.
 
-    def __init__(self) -> None:
+    Args:
+        most: names that are kept; further ones are -1, like none.
+    """
+
+    def __init__(self, most: int = 1 << 31) -> None:
         self.names: list[str] = []
+        self._most = most
         self._index: dict[str, int] = {}
 
     def index(self, name: str) -> int:
         """Index of ``name``; a new one gets the next."""
         found = self._index.get(name)
         if found is None:
+            if len(self.names) >= self._most:
+                return -1
             found = self._index[name] = len(self.names)
             self.names.append(name)
         return found
@@ -80,7 +92,9 @@ class UserTable:
 
     Attributes:
         out_of_range: implausible values by measurement.
+        departures: users that were served by a site and then heard at a node of another, by the site left.
         sources: trust in the sources of the SINR.
+        held: what devices hold, by the index in column ``held_set``.
     """
 
     def __init__(
@@ -93,11 +107,13 @@ class UserTable:
         on_finding: Callable[[str, str], None] | None = None,
     ) -> None:
         self.users: list[str] = []
-        self.e2_nodes, self.groups, self.slices = Labels(), Labels(), Labels()
+        self.e2_nodes, self.groups, self.slices = Labels(), Labels(MOST_GROUPS), Labels()
         self.device_classes, self.decoders = Labels(), Labels()
         self.capability_sets: list[tuple[str, ...]] = []
         self._capability_index: dict[tuple[str, ...], int] = {}
+        self.held = HeldSets()
         self.out_of_range: Counter[str] = Counter()
+        self.departures: Counter[int] = Counter()
         self._rows: dict[str, int] = {}
         self._tau = snr_time_constant_s
         self._memory = quality_memory
@@ -138,7 +154,12 @@ class UserTable:
         return row
 
     def fold_indication(
-        self, e2_node: str, users: Iterable[str], measurements: Mapping[str, Any], now_s: float
+        self,
+        e2_node: str,
+        users: Iterable[str],
+        measurements: Mapping[str, Any],
+        now_s: float,
+        site: int = 0,
     ) -> IntArray:
         """Fold one indication of one E2 node.
 
@@ -148,6 +169,8 @@ class UserTable:
             measurements: KPM measurement name -> N values (None or NaN where a user has none); names that
                 are not in :data:`RANGES` are ignored.
             now_s: receive time, s.
+            site: index of the site that serves the node, -1 for none. A user is served where it was heard
+                last; nothing is decided for it yet at a site that it comes to.
 
         Returns:
             int64 [N], the rows; users that did not fit in a full table are left out.
@@ -162,6 +185,7 @@ class UserTable:
         columns = self._columns
         node = self.e2_nodes.index(e2_node)
         columns["e2_node"][rows] = node
+        self._hand_over(rows, site)
         columns["heard_s"][rows] = now_s
         columns["reports"][rows] += 1
         bad: BoolArray | None = None
@@ -225,6 +249,18 @@ class UserTable:
             for (node, metric), users in self.sources.detector.found().items()
         }
 
+    def _hand_over(self, rows: IntArray, site: int) -> None:
+        """These users are at ``site`` now; those who were at another leave its directives behind."""
+        before = self._columns["site"][rows]
+        moved = before != site
+        if not moved.any():
+            return
+        self._columns["site"][rows] = site
+        left = moved & (before >= 0)
+        for name in ("codec", "prefix", "directive_snr_db", "expected_psnr_db"):
+            self._columns[name][rows[left]] = COLUMNS[name][1]
+        self.departures.update(before[left].tolist())
+
     def _fold_snr(self, rows: IntArray, values: FloatArray, now_s: float) -> None:
         """Irregularly sampled exponential moving average: gain 1 - exp(-dt / tau)."""
         columns = self._columns
@@ -251,6 +287,9 @@ class UserTable:
             return False
         decoders = tuple(dict.fromkeys(report.decoders))
         known = self._capability_index.get(decoders)
+        if known is None and len(self.capability_sets) >= MOST_CAPABILITY_SETS:
+            self.out_of_range["capability-sets-full"] += 1
+            return False
         if known is None:
             known = self._capability_index[decoders] = len(self.capability_sets)
             self.capability_sets.append(decoders)
@@ -258,11 +297,14 @@ class UserTable:
             "group": self.groups.index(report.group or UNKNOWN_GROUP),
             "device_class": self.device_classes.index(report.device_class),
             "capability_set": known,
+            "held_set": self.held.index(read_holdings(report, self.out_of_range)),
         }
         changed = False
         for name, value in new.items():
             changed |= bool(self._columns[name][row] != value)
             self._columns[name][row] = value
+        if len(self.held.sets) > 2 * len(self.users) + 64:
+            self.held.compact(self.held_set)
         if report.slice:
             self.set_slice((report.user,), report.slice)
         return changed

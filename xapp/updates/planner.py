@@ -9,12 +9,14 @@ Rules
     delivering --next family--> drifted; delivering --last family--> steady
     training, gating, delivering --failed, refused, late--> backoff --time--> steady
 
-- ``drifted``: for ``collect_s`` pictures of the new kind gather at the site; then the families of the group
-  wait for the training slot (one job a site at a time), the group with the largest drop and its most used
-  family first.
+- ``drifted``: for ``collect_s``, and until there are ``min_pictures`` (but at most ``COLLECT_PATIENCE *
+  collect_s``), pictures of the new kind gather at the site: a job on a handful of them is refused, and its
+  back-off costs more than waiting. Then the families of the group wait for the training slot (one job at a
+  time), the group with the largest drop and its most used family first.
 - ``training``: a job runs at the site. No end within ``job_timeout_s`` counts as a failure.
-- ``gating``: the candidate is fetched and judged (:func:`gate`); ``delivering``: signed, pushed, activated.
-  Both have ``step_timeout_s``.
+- ``gating``: the candidate is fetched and judged (:func:`gate`), within ``step_timeout_s``; ``delivering``:
+  signed and rolled out in stages, for as long as the roll-out takes (:mod:`xapp.rollout`): it has limits of
+  its own, and an operator may pause it.
 - ``backoff``: a failure waits ``cooldown_s * 2 ** attempt`` (at most ``backoff_max_s``) and goes back to
   ``steady``; only drift that is still seen starts the next attempt. A refused candidate counts as a failure:
   the update did not help, an immediate repetition would not either.
@@ -32,11 +34,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import TrainingJob
+
+COLLECT_PATIENCE: Final = 4.0
 
 
 class Stage(StrEnum):
@@ -52,12 +56,14 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    """Durations in seconds, see the rules; drift_lag_s: a drift began about so long before it was noticed."""
+    """Durations in seconds, see the rules; drift_lag_s: a drift began about so long before it was noticed;
+    min_pictures: measured at the site since then."""
 
     budget_s: float = 12.0
     job_timeout_s: float = 78.0
     step_timeout_s: float = 60.0
     collect_s: float = 3.0
+    min_pictures: int = 16
     drift_lag_s: float = 2.0
     cooldown_s: float = 20.0
     backoff_max_s: float = 300.0
@@ -71,7 +77,7 @@ class GroupPlan:
     Attributes:
         families: decoder families still to update, the first one is in work.
         job: the current training job; since: when the stage was entered, s.
-        drop_db: how far quality fell.
+        drop_db: how far quality fell. pictures: measured at the training site since the drift.
         drifted_at: when the drift now being worked on was first noticed, s; kept over failed attempts.
         not_before: drift is ignored before that, s. attempt: failures since the last success.
     """
@@ -83,6 +89,7 @@ class GroupPlan:
     job: TrainingJob | None = None
     progress: float = 0.0
     drop_db: float = 0.0
+    pictures: int = 0
     since: float = 0.0
     drifted_at: float = 0.0
     not_before: float = 0.0
@@ -182,9 +189,13 @@ class UpdatePlanner:
         plan.users = list(users)
         plan.drop_db = drop_db
         if plan.attempt == 0:
-            plan.drifted_at = now
+            plan.drifted_at, plan.pictures = now, 0
         self._enter(plan, Stage.DRIFTED, now)
         return True
+
+    def on_picture(self, group: str) -> None:
+        """A picture of the group was measured at the site that trains for it."""
+        self.plan(group).pictures += 1
 
     def next_job(self, parents: Mapping[tuple[str, str], int], now: float) -> tuple[str, TrainingJob] | None:
         """Start the next waiting job if the site is free.
@@ -199,7 +210,7 @@ class UpdatePlanner:
         waiting = [
             plan
             for plan in self.plans.values()
-            if plan.stage is Stage.DRIFTED and now - plan.since >= self.settings.collect_s
+            if plan.stage is Stage.DRIFTED and self._collected(plan, now - plan.since)
         ]
         if busy or not waiting:
             return None
@@ -286,7 +297,6 @@ class UpdatePlanner:
             limit = {
                 Stage.TRAINING: self.settings.job_timeout_s,
                 Stage.GATING: self.settings.step_timeout_s,
-                Stage.DELIVERING: self.settings.step_timeout_s,
             }.get(plan.stage)
             if limit is not None and now - plan.since > limit and plan.job is not None:
                 failure = self.fail(plan.job.job, f"{plan.stage}: no end within {limit:.0f} s", now)
@@ -320,6 +330,10 @@ class UpdatePlanner:
             plan.drifted_at = now
             gain = values["last_gain_db"]
             plan.last_gain_db = None if gain is None else float(gain)
+
+    def _collected(self, plan: GroupPlan, waited_s: float) -> bool:
+        enough = plan.pictures >= self.settings.min_pictures
+        return waited_s >= self.settings.collect_s * (1.0 if enough else COLLECT_PATIENCE)
 
     def _of_job(self, job: str) -> GroupPlan | None:
         for plan in self.plans.values():

@@ -11,8 +11,10 @@ exact in any precision.
 
 from __future__ import annotations
 
+import logging
 import threading
 import warnings
+from collections.abc import Hashable
 from typing import Any, cast
 
 import openvino  # type: ignore[import-untyped]
@@ -25,12 +27,18 @@ from torch import Tensor, nn
 
 from codec_runtime.channel.symbols import normalise_power
 from codec_runtime.serving.backends.interface import BackendError, BackendName, CodecNetwork, Precision
+from codec_runtime.serving.backends.openvino_template import CompiledTemplate
 from codec_runtime.serving.backends.rewrite import fold
+
+logger = logging.getLogger(__name__)
 
 _PRECISION_HINT = {"fp32": "f32", "bf16": "bf16"}
 _KERNELS_KEPT = 256
 """Compiled kernels of one network, the least recently used leave: about a dozen picture sizes. Otherwise each
 new size keeps half a megabyte, and clients choose sizes."""
+_TEMPLATES_KEPT = 8
+"""Structures whose compiled form is kept, each with as much memory as its weights: an encoder and four kinds
+of decoders are served at a time."""
 _EXAMPLE_BATCH = 2  # a batch of one would let the trace take the dimension for a constant
 _EXAMPLE_SIDE = 16
 
@@ -47,6 +55,7 @@ class OpenvinoBackend:
 
     def __init__(self, *, threads: int = 1, precision: Precision = "fp32") -> None:
         self.precision = precision
+        self._templates: dict[Hashable, CompiledTemplate | None] = {}
         self._core = openvino.Core()
         self._options = {
             "INFERENCE_PRECISION_HINT": _PRECISION_HINT[precision],
@@ -60,8 +69,7 @@ class OpenvinoBackend:
     def build(self, module: nn.Module) -> CodecNetwork:
         """See :class:`Backend`; everything is compiled here."""
         try:
-            model = export(module)
-            compiled = self._core.compile_model(model, "CPU", self._options)
+            compiled = self._compiled(module)
         # The converter and the compiler raise whatever they come across, of several libraries' types.
         except Exception as error:
             name = getattr(module, "architecture", type(module).__name__)
@@ -69,6 +77,33 @@ class OpenvinoBackend:
             message = reason[-1] if reason else type(error).__name__
             raise BackendError(f"openvino does not compile {name}: {message}") from error
         return _OpenvinoNetwork(compiled, cast(Any, module).config, is_encoder=_is_encoder(module))
+
+    def _compiled(self, module: nn.Module) -> openvino.CompiledModel:
+        """From the template of the module's structure if there is one."""
+        folded = fold(module, transposed=True)
+        state = folded.state_dict()
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in state.items())
+        structure = (type(module), repr(cast(Any, module).config), shapes)
+        if structure not in self._templates:
+            self._templates[structure] = self._template_of(folded)
+        template = self._templates[structure] = self._templates.pop(structure)  # the last is the newest
+        if len(self._templates) > _TEMPLATES_KEPT:
+            del self._templates[next(iter(self._templates))]
+        if template is None:
+            return self._compile(folded)
+        return self._core.import_model(template.with_weights(state), "CPU", self._options)
+
+    def _template_of(self, folded: nn.Module) -> CompiledTemplate | None:
+        try:
+            return CompiledTemplate(folded, lambda marked: self._compile(marked).export_model().getvalue())
+        except ValueError as reason:
+            logger.info("a network is compiled anew with each set of weights", extra={
+                "architecture": getattr(folded, "architecture", ""), "reason": str(reason),
+            })
+            return None
+
+    def _compile(self, folded: nn.Module) -> openvino.CompiledModel:
+        return self._core.compile_model(export_folded(folded), "CPU", self._options)
 
 
 class _OpenvinoNetwork:
@@ -103,8 +138,8 @@ def _is_encoder(module: nn.Module) -> bool:
     return hasattr(module, "analyse")
 
 
-def export(module: nn.Module) -> openvino.Model:
-    """OpenVINO model of a codec module, inputs (values, snr_db, prefix) as of its ``forward``.
+def export_folded(folded: nn.Module) -> openvino.Model:
+    """OpenVINO model of a folded codec module, inputs (values, snr_db, prefix) as of its ``forward``.
 
     An encoder's gives the latent before truncation and normalisation. The PyTorch front end is called without
     ``openvino.convert_model`` around it, which takes several times the CPU time and holds the interpreter's
@@ -113,14 +148,13 @@ def export(module: nn.Module) -> openvino.Model:
     Raises:
         RuntimeError: an operation without counterpart (and what else tracing may raise).
     """
-    folded = fold(module, transposed=True)
     snr, prefix = torch.full((_EXAMPLE_BATCH,), 7.0), torch.full((_EXAMPLE_BATCH,), 1)
-    if _is_encoder(module):
+    if _is_encoder(folded):
         graph: nn.Module = _Analysis(folded)
         values = torch.zeros(_EXAMPLE_BATCH, 3, 4 * _EXAMPLE_SIDE, 4 * _EXAMPLE_SIDE)
     else:
         graph = folded
-        channels = int(cast(Any, module).config.latent_channels)
+        channels = int(cast(Any, folded).config.latent_channels)
         values = torch.zeros(_EXAMPLE_BATCH, channels, _EXAMPLE_SIDE, _EXAMPLE_SIDE)
     example = (values, snr, prefix)
     with torch.no_grad(), warnings.catch_warnings():

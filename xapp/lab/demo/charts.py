@@ -53,6 +53,8 @@ _MARKED = {
     "drift": "drift",
     "drift_detected": "noticed",
     "job_started": "training",
+    "rollout_observing": "canary",
+    "rollout_rolling_back": "rolled back",
     "bundle_swapped": "update",
     "died": "process died",
 }

@@ -27,12 +27,14 @@ _TIMEOUT_S = 1.0
 _HISTORY = 40
 
 _GOOD = {"bundle_swapped", "update_done", "peer_back", "restarted", "subscribed", "candidate_gated"}
+_GOOD |= {"rollout_observing", "rollout_done"}
 _BAD = {
     "drift_detected",
     "peer_lost",
     "job_failed",
     "candidate_refused",
     "update_failed",
+    "rollout_rolling_back",
     "runtime_restarted",
     "died",
     "given-up",

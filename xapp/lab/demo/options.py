@@ -27,6 +27,7 @@ class DemoOptions:
         out: folder for ``report.html``, ``summary.json``, ``logs/`` and ``run/``.
         images: folder of photographs; None for those that come with scikit-image.
         trace: CSV of a drive test that drives the channel; None for the channel model.
+        with_old_devices: cars keep the decoders they came with, fixed boxes have none and get JPEG bytes.
         live: draw the terminal view, if standard error is a terminal.
         json: print the summary, and nothing else, on standard output.
         ports: fixed ports by name (see :class:`xapp.lab.demo.processes.Ports`); the others are chosen free.
@@ -38,6 +39,7 @@ class DemoOptions:
     out: Path = Path("demo-out")
     images: Path | None = None
     trace: Path | None = None
+    with_old_devices: bool = False
     live: bool = True
     json: bool = False
     ports: dict[str, int] = field(default_factory=dict)

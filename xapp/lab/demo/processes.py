@@ -125,6 +125,8 @@ class DemoProcesses:
             "drift_group": DRIFT_GROUP,
             "drift_kind": DRIFT_KIND,
             "degrade_db": DEGRADE_DB,
+            "no_update_class": "car" if self.options.with_old_devices else "",
+            "no_decoder_class": "fixed" if self.options.with_old_devices else "",
             "drone_interval_s": round(min(60.0, max(0.4, drones / _DRONE_RATE)), 3),
             "other_interval_s": round(min(60.0, max(1.5, others / _OTHER_RATE)), 3),
         }
@@ -179,6 +181,8 @@ class DemoProcesses:
             "quality_target_db": QUALITY_TARGET_DB,
             "update_budget_s": update_budget_s(self.timeline),
             "update_cooldown_s": UPDATE_COOLDOWN_S,
+            "rollout_small_observe_s": rollout_observe_s(self.timeline),
+            "rollout_min_reports": 2,
         }
         path = self._write("xapp", {"controls": controls})
         # fmt: off
@@ -228,6 +232,11 @@ def update_budget_s(timeline: Timeline) -> float:
     The job runs at the lowest priority beside everything else; below 10 s a busy machine leaves it no steps.
     """
     return round(min(15.0, max(10.0, 0.3 * timeline.live_end_s)), 1)
+
+
+def rollout_observe_s(timeline: Timeline) -> float:
+    """How long the canary is watched, seconds: a tenth of the live phase, 1.5 to 5."""
+    return round(min(5.0, max(1.5, 0.1 * timeline.live_end_s)), 1)
 
 
 def redis_executable() -> str:

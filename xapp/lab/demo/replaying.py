@@ -85,7 +85,7 @@ def parent_versions(runtime_url: str, timeout_s: float = 3.0) -> dict[tuple[str,
 def count_updated(transmissions: Sequence[Transmission]) -> int:
     """Delivered transmissions restored by a newer version than the oldest one of the same decoder."""
     oldest: dict[str, int] = {}
-    delivered = [t for t in transmissions if not t.failed]
+    delivered = [t for t in transmissions if t.repeatable]
     for t in delivered:
         oldest[t.decoder] = min(t.decoder_version, oldest.get(t.decoder, t.decoder_version))
     return sum(t.decoder_version > oldest[t.decoder] for t in delivered)
@@ -103,7 +103,7 @@ def updated_transmissions(
     count = 0
     for t in sorted(transmissions, key=lambda t: t.time_ns):
         parent = parents.get((t.decoder, t.decoder_version))
-        if t.failed or parent is None or count >= limit:
+        if not t.repeatable or parent is None or count >= limit:
             continue
         chosen.setdefault(parent, []).append(t)
         count += 1
@@ -112,7 +112,7 @@ def updated_transmissions(
 
 def static_share(transmissions: Sequence[Transmission], budget_s: float, seed: int) -> list[Transmission]:
     """As many transmissions as can be repeated in ``budget_s`` seconds, a random choice, in order of time."""
-    delivered = [t for t in transmissions if not t.failed]
+    delivered = [t for t in transmissions if t.repeatable]
     if not delivered:
         return []
     cost_s = _REPLAY_SHARE * sum(t.latency_ms for t in delivered) / len(delivered) / 1e3

@@ -39,7 +39,7 @@ _GRACE_S = 10.0
 _REPORT_S = 3.0
 _UPDATED_WANTED = 12
 # A busy machine may need longer for the update than was planned; the live phase waits that long for it.
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S = 45.0
 
 
 class _Interrupted(Exception):
@@ -132,11 +132,12 @@ class _Run:
 
     def __init__(self, options: DemoOptions) -> None:
         from xapp.delivery.repository import init_repository  # noqa: PLC0415 - needs the xApp's packages
+        from xapp.delivery.roles import THRESHOLD  # noqa: PLC0415
 
         self.options = options
         self.timeline = Timeline.plan(options.duration_s)
         out = options.out.resolve()
-        root = init_repository(out / "run" / "xapp" / "tuf")
+        root = init_repository(out / "run" / "xapp" / "tuf", layout=THRESHOLD)
         self.processes = DemoProcesses(
             replace(options, out=out), self.timeline, Ports.choose(options.ports), Path(root)
         )
@@ -204,8 +205,8 @@ class _Run:
         return "live: update in use"
 
     def _update_seen(self) -> bool:
-        """Whether the updated decoder was in use for enough pictures to be measured."""
-        if not self.observer.xapp.counters["swaps"]:
+        """Whether the updated decoder was promoted, and in use for enough pictures to be measured."""
+        if not self.observer.xapp.counters["updates_pushed"]:
             return False
         return count_updated(self._records().transmissions) >= _UPDATED_WANTED
 

@@ -176,6 +176,8 @@ def summarise(data: RunData) -> dict[str, Any]:
         "static_prefix_mean": _rounded(mean([result.prefix for result in data.static]), 3),
         "compared_transmissions": len(pairs),
         "transmissions": len(data.transmissions),
+        "fallback_transmissions": sum(t.codec != "semantic" for t in data.transmissions),
+        "lost_transmissions": sum(t.lost for t in data.transmissions),
         "retried_requests": data.lab["retried"],
         "users": data.users,
         "duration_s": data.duration_s,
@@ -242,7 +244,7 @@ def _classes(data: RunData, pairs: Sequence[tuple[Delivered, ReplayResult]]) -> 
 def _versions(delivered: Sequence[Delivered]) -> dict[str, dict[str, int]]:
     """Transmissions by decoder family and version."""
     table: dict[str, dict[str, int]] = {}
-    for t in delivered:
+    for t in (t for t in delivered if t.decoder):
         row = table.setdefault(t.decoder, {})
         row[str(t.decoder_version)] = row.get(str(t.decoder_version), 0) + 1
     return table

@@ -1,0 +1,369 @@
+"""`semcom bench swap`: what users notice of weights being exchanged under them.
+
+A runtime process serves a closed loop of clients over HTTP (:mod:`.swap_load`) while new decoder versions are
+delivered and activated as an xApp does it: push, verification, loading, warm-up, swap; then directives move
+the users. Phases with and without swaps alternate, so that whatever else the machine does meets both alike;
+exchanges that overlap a seam count in neither. The ratio of their 99th percentiles is the result.
+
+Versions alternate between two sets of weights that give visibly different pictures: odd versions one, even
+ones the other, the one of the base's parity its own. A picture of the wrong one is a mixed version.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from codec_runtime.benchmarks.codec import BenchError, machine
+from codec_runtime.benchmarks.swap_load import PREFIX, READY, SNR_DB, Exchange, LoadSpec, user_name
+from codec_runtime.contract import paths
+from codec_runtime.contract.directives import Directive, DirectiveBatch
+from codec_runtime.contract.updates import ActivationReport
+from codec_runtime.serving.priority import lower_priority
+from codec_runtime.serving.settings import RuntimeSettings
+
+_PROGRAM = """
+import os, signal, sys, threading, msgspec
+def end_with_input():
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=end_with_input, daemon=True).start()
+from codec_runtime.serving.main import run_runtime
+from codec_runtime.serving.settings import RuntimeSettings
+run_runtime(msgspec.json.decode(sys.argv[1], type=RuntimeSettings))
+"""
+"""The runtime process, which ends with its parent."""
+_SEAM_S = 0.3
+_START_S = 120.0
+_KEPT_VERSIONS = 4
+_DELIVERY_NICE = 5
+_UNCOUNTED_SWAPS = 10
+"""Swaps after which memory is measured first: allocators and caches have their size then."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the benchmark goes.
+
+    Attributes:
+        swaps: activations in all; seconds: both kinds of phases together, longer if the swaps need it.
+        phase_s: of one phase.
+        clients, side: of the load.
+        first_version: of the decoder versions delivered, and so on upwards.
+        encoder_version, decoder: the pair that is served.
+    """
+
+    swaps: int
+    seconds: float
+    phase_s: float
+    clients: int
+    side: int
+    first_version: int
+    encoder_version: int
+    decoder: str
+
+
+@dataclass
+class Phase:
+    """A stretch of time with or without swaps."""
+
+    swapping: bool
+    begun_s: float
+    ended_s: float = 0.0
+
+
+@dataclass
+class SwapBenchmark:
+    """What `semcom bench swap` measured; latencies of an exchange (encode and decode) in ms.
+
+    Attributes:
+        load_ms, verify_ms: medians over the activations, beside the traffic.
+    """
+
+    plan: Plan
+    backend: str
+    publish_ms: list[float]
+    verify_ms: list[float]
+    load_ms: list[float]
+    exchanges: list[Exchange]
+    phases: list[Phase]
+    rss_growth_mb: float
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def latencies(self, *, swapping: bool) -> list[float]:
+        """Of the exchanges that lie within phases of that kind, ms."""
+        return _within(self.exchanges, [phase for phase in self.phases if phase.swapping == swapping])
+
+    def pair_ratios(self) -> list[float]:
+        """99th percentile of each phase with swaps by that of the phase before it; how far the ratio strays."""
+        pairs = [
+            [_within(self.exchanges, [phase]) for phase in pair]
+            for pair in zip(self.phases, self.phases[1:], strict=False) if pair[1].swapping
+        ]
+        return [_percentile(on, 99) / _percentile(off, 99) for off, on in pairs if on and off]
+
+    def as_dict(self) -> dict[str, Any]:
+        on, off = self.latencies(swapping=True), self.latencies(swapping=False)
+        ratios = self.pair_ratios()
+        percentiles = {
+            f"p{q}_ms": {"swaps": round(_percentile(on, q), 2), "none": round(_percentile(off, q), 2)}
+            for q in (50, 90, 99)
+        }
+        reasons = [e.failed or e.mixed for e in self.exchanges if e.failed or e.mixed]
+        return {
+            "swaps": len(self.publish_ms),
+            "failed": sum(bool(e.failed) for e in self.exchanges),
+            "mixed_version": sum(bool(e.mixed) for e in self.exchanges),
+            "publish_ms_max": round(max(self.publish_ms), 4),
+            "p99_ratio": round(_percentile(on, 99) / _percentile(off, 99), 3),
+            "p99_ratio_phases": {
+                "pairs": len(ratios),
+                **{f"p{q}": round(float(np.percentile(ratios, q)), 3) for q in (0, 25, 50, 75, 100) if ratios},
+            },
+            "rss_growth_mb": round(self.rss_growth_mb, 1),
+            **percentiles,
+            "verify_ms_median": round(float(np.median(self.verify_ms)), 1),
+            "load_ms_median": round(float(np.median(self.load_ms)), 1),
+            "exchanges": {"all": len(self.exchanges), "swaps": len(on), "none": len(off)},
+            "versions_seen": len({e.version for e in self.exchanges if e.version}),
+            "clients": self.plan.clients,
+            "picture": f"{self.plan.side}x{self.plan.side}",
+            "seconds": round(self.phases[-1].ended_s - self.phases[0].begun_s, 1),
+            "backend": self.backend,
+            "settings": self.settings,
+            "first_problem": reasons[0] if reasons else "",
+            "machine": machine(),
+        }
+
+    def as_text(self) -> str:
+        """A few lines for people."""
+        told = self.as_dict()
+        rows = [
+            f"{name[:-3]:8}{told[name]['swaps']:10.1f} ms{told[name]['none']:10.1f} ms"
+            f"{told[name]['swaps'] / told[name]['none']:8.2f}x"
+            for name in ("p50_ms", "p90_ms", "p99_ms")
+        ]
+        spread = told["p99_ratio_phases"]
+        return "\n".join([
+            f"{told['swaps']} swaps in {told['seconds']:.0f} s under {told['clients']} clients "
+            f"({told['picture']}, {told['backend']}): {told['failed']} failed, "
+            f"{told['mixed_version']} mixed versions",
+            f"{'exchange':8}{'with swaps':>13}{'without':>13}{'ratio':>9}", *rows,
+            *([f"p99 ratio of {spread['pairs']} pairs of phases: {spread['p0']:.2f} to {spread['p100']:.2f}, "
+               f"median {spread['p50']:.2f}"] if spread["pairs"] else []),
+            f"publish at most {told['publish_ms_max']:.3f} ms; verification {told['verify_ms_median']:.0f} "
+            f"and loading {told['load_ms_median']:.0f} ms (medians, beside the traffic); "
+            f"memory {told['rss_growth_mb']:+.1f} MB",
+            *([f"first problem: {told['first_problem']}"] if told["first_problem"] else []),
+        ])
+
+
+def _within(exchanges: Sequence[Exchange], phases: Sequence[Phase]) -> list[float]:
+    """Latencies (ms) of the exchanges that lie within one of ``phases`` and off its beginning."""
+    spans = [(phase.begun_s + _SEAM_S, phase.ended_s) for phase in phases]
+    return [
+        1e3 * (e.ended_s - e.begun_s) for e in exchanges
+        if not e.failed and any(begun <= e.begun_s and e.ended_s <= ended for begun, ended in spans)
+    ]
+
+
+def _percentile(values: Sequence[float], q: float) -> float:
+    if not values:
+        raise BenchError("no exchange fell into one kind of phase: more --seconds, or a smaller --side")
+    return float(np.percentile(values, q))
+
+
+def bench_swap(
+    settings: RuntimeSettings,
+    plan: Plan,
+    deliver: Callable[[str, int], ActivationReport],
+    on_swap: Callable[[], object] | None = None,
+) -> SwapBenchmark:
+    """Run the benchmark.
+
+    Args:
+        settings: of the runtime process; port, host, state and niceness of the load are set here.
+        plan: see :class:`Plan`.
+        deliver: pushes and activates a decoder version, called with (base URL, version) in a thread of low
+            priority: in the field it runs on another machine.
+        on_swap: called after each, for progress bars.
+
+    Raises:
+        BenchError: a process does not start or ends early, or an activation is refused.
+    """
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        port = _free_port()
+        settings = msgspec.structs.replace(
+            settings, host="127.0.0.1", port=port, state_dir=f"{folder}/state", max_versions=_KEPT_VERSIONS,
+            log_level="WARNING",
+        )
+        site = stack.enter_context(_Process("-c", _PROGRAM, msgspec.json.encode(settings).decode()))
+        backend = _await_ready(site, port)
+        result = Path(folder) / "exchanges"
+        spec = LoadSpec(port=port, clients=plan.clients, side=plan.side, result=str(result))
+        load = stack.enter_context(
+            _Process("-m", "codec_runtime.benchmarks.swap_load", msgspec.json.encode(spec).decode())
+        )
+        load.await_line(READY)
+        sender = stack.enter_context(
+            ThreadPoolExecutor(1, "delivery", initializer=lower_priority, initargs=(_DELIVERY_NICE,))
+        )
+
+        def delivered(url: str, version: int) -> ActivationReport:
+            return sender.submit(deliver, url, version).result()
+
+        reports, phases, growth = _swaps(site, port, plan, delivered, on_swap or (lambda: None))
+        load.finish()
+        exchanges = msgspec.msgpack.decode(result.read_bytes(), type=list[Exchange])
+    return SwapBenchmark(
+        plan, backend, [r.publish_ms for r in reports], [r.verify_ms for r in reports],
+        [r.load_ms for r in reports], exchanges, phases, growth,
+        {
+            "activation_nice": settings.activation_nice, "inference_nice": settings.inference_nice,
+            "batch_wait_ms": settings.batch_wait_ms, "threads": settings.torch_threads,
+        },
+    )
+
+
+def _swaps(
+    site: _Process, port: int, plan: Plan, deliver: Callable[[str, int], ActivationReport],
+    on_swap: Callable[[], object],
+) -> tuple[list[ActivationReport], list[Phase], float]:
+    """Phases without and with swaps in turn, until both the swaps and the seconds are over."""
+    reports: list[ActivationReport] = []
+    phases: list[Phase] = []
+    rss: list[float] = []
+    interval = plan.seconds / 2 / plan.swaps
+    started = time.monotonic()
+    while len(reports) < plan.swaps or time.monotonic() < started + plan.seconds:
+        quiet = Phase(False, time.monotonic())
+        time.sleep(plan.phase_s)
+        quiet.ended_s = time.monotonic()
+        busy = Phase(True, quiet.ended_s)
+        due = busy.begun_s
+        while time.monotonic() < busy.begun_s + plan.phase_s and len(reports) < plan.swaps:
+            time.sleep(max(0.0, due - time.monotonic()))
+            version = plan.first_version + len(reports)
+            report = deliver(f"http://127.0.0.1:{port}", version)
+            if report.outcome != "activated":
+                raise BenchError(f"version {version}: {report.outcome} {report.error} {report.detail}")
+            _direct(port, plan, version)
+            reports.append(report)
+            rss.append(site.rss_mb())
+            on_swap()
+            due += interval
+        busy.ended_s = time.monotonic()
+        phases += [quiet, busy] if busy.ended_s - busy.begun_s > _SEAM_S else [quiet]
+    time.sleep(_SEAM_S)
+    return reports, phases, rss[-1] - rss[min(_UNCOUNTED_SWAPS, len(rss)) - 1]
+
+
+def _direct(port: int, plan: Plan, version: int) -> None:
+    """Tell all users to use ``version``, as the xApp does after an activation."""
+    batch = DirectiveBatch(
+        issuer="bench", sequence=version, issued_ns=time.time_ns(), full=True,
+        directives=[
+            Directive(
+                user=user_name(number), prefix=PREFIX, snr_db=SNR_DB, decoder=plan.decoder,
+                decoder_version=version, encoder_version=plan.encoder_version,
+            )
+            for number in range(plan.clients)
+        ],
+    )
+    status, _ = _ask(port, "POST", paths.DIRECTIVES, msgspec.msgpack.encode(batch))
+    if status != 200:
+        raise BenchError(f"directives were answered {status}")
+
+
+def _await_ready(site: _Process, port: int) -> str:
+    """Wait for the runtime; the name of its backend."""
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and site.alive():
+        try:
+            if _ask(port, "GET", "/v2/health/ready")[0] == 200:
+                text = _ask(port, "GET", "/metrics")[1].decode()
+                return text.partition('backend_info{backend="')[2].partition('"')[0]
+        except OSError:
+            time.sleep(0.1)
+    raise BenchError("the runtime process did not become ready")
+
+
+def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Process:
+    """A Python process of the benchmark; a context that ends it."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=dict(os.environ, OMP_NUM_THREADS="1"),
+        )
+
+    def __enter__(self) -> _Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def await_line(self, line: str) -> None:
+        """Read its output up to ``line``.
+
+        Raises:
+            BenchError: it ended before.
+        """
+        assert self._process.stdout is not None
+        if not any(line in said for said in iter(self._process.stdout.readline, "")):
+            raise BenchError(f"a process of the benchmark ended early, exit code {self._process.wait()}")
+
+    def rss_mb(self) -> float:
+        """Resident memory."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
+
+    def finish(self) -> None:
+        """End its input and wait.
+
+        Raises:
+            BenchError: it failed.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if self._process.wait(120) != 0:
+            raise BenchError(f"the load process ended with {self._process.returncode}")

@@ -1,0 +1,83 @@
+"""`semcom bench swap`: what counts in which kind of phase, and a trial run end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from codec_runtime.benchmarks.codec import BenchError
+from codec_runtime.benchmarks.swap import Phase, Plan, SwapBenchmark
+from codec_runtime.benchmarks.swap_load import Exchange
+from codec_runtime.bundle.manifest_file import manifest_bytes, read_manifest
+from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
+from xapp.benchmarks.swap_updates import write_tiny_pair, write_variants
+from xapp.cli import app
+
+PLAN = Plan(
+    swaps=2, seconds=20.0, phase_s=10.0, clients=1, side=32, first_version=2, encoder_version=1,
+    decoder="conv",
+)
+
+
+def _measured(exchanges: list[Exchange]) -> SwapBenchmark:
+    phases = [Phase(False, 0.0, 10.0), Phase(True, 10.0, 20.0)]
+    return SwapBenchmark(PLAN, "torch", [0.001, 0.003], [5.0, 7.0], [9.0, 9.0], exchanges, phases, 0.5)
+
+
+def _exchange(begun: float, took: float, **what: str) -> Exchange:
+    return Exchange(begun_s=begun, ended_s=begun + took, version=2, **what)
+
+
+def test_exchanges_count_in_the_phase_that_holds_them_whole() -> None:
+    result = _measured([
+        _exchange(1.0, 0.010), _exchange(9.995, 0.010), _exchange(10.1, 0.5), _exchange(12.0, 0.020),
+        _exchange(13.0, 5.0, failed="OSError"), _exchange(14.0, 0.020, mixed="version 3 answered"),
+    ])
+    assert result.latencies(swapping=False) == pytest.approx([10.0])
+    assert result.latencies(swapping=True) == pytest.approx([20.0, 20.0])
+    told = result.as_dict()
+    assert (told["swaps"], told["failed"], told["mixed_version"]) == (2, 1, 1)
+    assert (told["publish_ms_max"], told["p99_ratio"], told["rss_growth_mb"]) == (0.003, 2.0, 0.5)
+    assert told["first_problem"] == "OSError"
+    assert "1 failed, 1 mixed versions" in result.as_text()
+
+
+def test_too_short_a_run_says_so_instead_of_a_ratio() -> None:
+    with pytest.raises(BenchError, match="more --seconds"):
+        _measured([_exchange(1.0, 0.01)]).as_dict()
+
+
+def test_a_decoder_that_is_not_there_is_named() -> None:
+    result = CliRunner().invoke(app, ["bench", "swap", "--decoder", "brain"])
+    assert result.exit_code != 0
+    assert "holds no decoder brain" in result.output
+
+
+@pytest.mark.parametrize("base", [1, 2])
+def test_versions_of_the_parity_of_the_base_have_its_weights(tmp_path: Path, base: int) -> None:
+    root = write_tiny_pair(tmp_path, "conv")
+    place = root / "decoder" / "conv" / "1"
+    manifest = msgspec.structs.replace(read_manifest(place), version=base)
+    (place / MANIFEST_FILE).write_bytes(manifest_bytes(manifest))
+    own = load_file(place / WEIGHTS_FILE)
+    variants = write_variants(place, tmp_path / "variants")
+    for parity, (_, weights) in variants.items():
+        same = all(torch.equal(tensor, own[name]) for name, tensor in load_file(weights).items())
+        assert same == (parity == base % 2)
+
+
+@pytest.mark.slow
+def test_trial_run_fails_no_request_and_mixes_no_version() -> None:
+    result = CliRunner().invoke(app, ["bench", "swap", "--fast", "--json"])
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert (told["swaps"], told["failed"], told["mixed_version"]) == (4, 0, 0)
+    assert told["versions_seen"] >= 3
+    assert told["exchanges"]["all"] > told["exchanges"]["swaps"] > 0
+    assert {"publish_ms_max", "p99_ratio", "rss_growth_mb"} <= told.keys()
