@@ -36,8 +36,8 @@ TORCH_INDEX := $(if $(TORCH_INDEX_URL),--extra-index-url $(TORCH_INDEX_URL))
 demo: $(LAB) ## run the whole system on loopback; leaves demo-out/report.html and summary.json
 	@$(BIN)/semcom demo $(ARGS)
 
-test: $(DEV) ## run the fast tests (ARGS="-m slow" for the slow ones)
-	@$(BIN)/pytest $(ARGS)
+test: $(DEV) ## run the fast tests, a process a core (ARGS="-n 0 -m slow" for the slow ones, one after the other)
+	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(DEV) ## ruff and mypy --strict
 	@$(BIN)/ruff check .

@@ -110,7 +110,7 @@ class SwapBenchmark:
         return _within(self.exchanges, [phase for phase in self.phases if phase.swapping == swapping])
 
     def pair_ratios(self) -> list[float]:
-        """99th percentile of each phase with swaps by that of the phase before it; how far the ratio strays."""
+        """99th percentile of each phase with swaps by the one of the phase before it."""
         pairs = [
             [_within(self.exchanges, [phase]) for phase in pair]
             for pair in zip(self.phases, self.phases[1:], strict=False) if pair[1].swapping
@@ -133,7 +133,7 @@ class SwapBenchmark:
             "p99_ratio": round(_percentile(on, 99) / _percentile(off, 99), 3),
             "p99_ratio_phases": {
                 "pairs": len(ratios),
-                **{f"p{q}": round(float(np.percentile(ratios, q)), 3) for q in (0, 25, 50, 75, 100) if ratios},
+                **{f"p{q}": round(_percentile(ratios, q), 3) for q in (0, 25, 50, 75, 100) if ratios},
             },
             "rss_growth_mb": round(self.rss_growth_mb, 1),
             **percentiles,

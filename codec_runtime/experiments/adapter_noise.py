@@ -19,6 +19,7 @@ from typing import Any
 from codec_runtime.adapters.adapter import AdapterConfig
 from codec_runtime.adapters.methods import load_method
 from codec_runtime.adapters.methods.running import MethodRun, run_method
+from codec_runtime.adapters.tracking import LabelRule
 from codec_runtime.adapters.training import TrainingConfig
 from codec_runtime.experiments.adapter_users import (
     CaptionedTokens,
@@ -35,6 +36,9 @@ MAIN = ("ours", "fedavg", "fedgnn", "no_graph", "no_confidence", "no_rescoring",
 OTHER_UPDATES = ("split_learning", "transfer")
 BASELINES = ("fedavg", "fedgnn")
 LOSS_ALLOWED = 0.1
+_DEPENDS_ON = (
+    "users", "adapter", "training", "rounds", "epochs", "source_epochs", "threshold", "patience",
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class AdapterNoiseSettings:
         other_methods: at ``other_errors`` only.
         mixes: further Dirichlet alphas, for ours and the federated baselines at ``mix_errors``.
         rounds, epochs: of the update; source_epochs: of the base station before it.
+        threshold, patience: of the label rule: confidence below which a label is doubted, and rounds in a row
+            of disagreement after which it is given up.
     """
 
     images: tuple[str, ...]
@@ -64,6 +70,8 @@ class AdapterNoiseSettings:
     rounds: int = 15
     epochs: int = 2
     source_epochs: int = 4
+    threshold: float = 0.5
+    patience: int = 3
     seeds: tuple[int, ...] = (1, 2, 3)
 
 
@@ -111,6 +119,7 @@ def run_cell(cell: UpdateCell) -> dict[str, Any]:
         tokens_of(settings.images[0], settings.users), settings.users, alpha=cell.alpha, errors=cell.errors,
         seed=cell.seed, training=settings.training, config=settings.adapter, epochs=settings.epochs,
         source_epochs=settings.source_epochs,
+        rule=LabelRule(threshold=settings.threshold, rounds=settings.patience),
     )
     run = run_method(load_method(cell.method), problem, settings.rounds)
     return {
@@ -151,7 +160,7 @@ def run_adapter_noise(
     # Encoders run here and once, not in every process at a time.
     hashes = tokens_of(settings.images[0], settings.users).sha256
     found = experiment_cells(
-        NAME, settings, ("users", "adapter", "training", "rounds", "epochs", "source_epochs"), hashes,
+        NAME, settings, _DEPENDS_ON, hashes,
         {cell.name: cell for cell in cells}, run_cell, work, jobs=jobs,
     )
     return adapter_noise_result(settings, found, command=command, data_sha256=hashes)

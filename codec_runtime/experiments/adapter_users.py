@@ -20,6 +20,7 @@ from codec_runtime.adapters.pairs import PairSet, read_captions
 from codec_runtime.adapters.skb import build, spherical_means
 from codec_runtime.adapters.token_cache import cached_tokens, inputs_sha256
 from codec_runtime.adapters.tokens import Tokens
+from codec_runtime.adapters.tracking import LabelRule
 from codec_runtime.adapters.training import TrainingConfig
 from codec_runtime.training.seeds import derived_seed
 
@@ -199,6 +200,7 @@ def with_errors(pairs: PairSet, share: float, seed: int) -> tuple[PairSet, Tenso
 def update_problem(
     tokens: CaptionedTokens, settings: UserSettings, *, alpha: float, errors: str, seed: int,
     training: TrainingConfig, config: AdapterConfig, epochs: int, source_epochs: int,
+    rule: LabelRule | None = None,
 ) -> UpdateProblem:
     """The update that a cell makes.
 
@@ -245,7 +247,7 @@ def update_problem(
     known = " ".join(f"{t.encoder}:{t.features}" for t in (*tokens.images.values(), *tokens.texts.values()))
     return UpdateProblem(
         found, knowledge.prototypes, replace(config, encoders=known, dimension=knowledge.dimension), training,
-        epochs=epochs, source_epochs=source_epochs, seed=seed,
+        rule or LabelRule(), epochs=epochs, source_epochs=source_epochs, seed=seed,
     )
 
 

@@ -13,6 +13,7 @@ import uvicorn
 from codec_runtime.contract.settings import SettingsError
 from codec_runtime.serving.app import create_app
 from codec_runtime.serving.backends.interface import BackendError
+from codec_runtime.serving.priority import share_the_interpreter
 from codec_runtime.serving.runtime import Runtime
 from codec_runtime.serving.settings import RuntimeSettings, check_exposure, uses_mtls
 
@@ -82,6 +83,7 @@ def run_runtime(settings: RuntimeSettings) -> None:
         SettingsError: see :func:`build_server`.
         SystemExit: the port cannot be bound.
     """
+    share_the_interpreter()
     server = build_server(settings)
     logger.info(
         "runtime starting",

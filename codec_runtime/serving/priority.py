@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 
 logger = logging.getLogger(__name__)
+
+_SWITCH_INTERVAL_S = 1e-4
+
+
+def share_the_interpreter() -> None:
+    """Let a thread that waits for the interpreter's lock have it after 0.1 ms instead of Python's 5.
+
+    A request asks for it about ten times, and a thread that prepares weights would hold it as long each time.
+    """
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
 
 
 def lower_priority(nice: int) -> None:

@@ -228,9 +228,8 @@ def _check_compatible(encoder: LoadedBundle, decoder: LoadedBundle) -> None:
 
 
 def _warm_up(bundle: LoadedBundle) -> None:
-    """One small picture, or its symbols, through the new network as a request would send it; first calls also
-    allocate. Through no other network: one that serves would keep its users waiting at this thread's priority.
-    """
+    """One small picture, or symbols, through the new network as a request would send it; first calls also
+    allocate. Through no other network: users of one that serves would wait for this thread's priority."""
     snr, prefix = np.array([7.0], np.float32), np.array([_WARM_UP_PREFIX], np.int32)
     try:
         if bundle.manifest.kind == "decoder":

@@ -144,6 +144,7 @@ def test_inconsistent_headers_of_aligned_tokens_are_told(changes):
                                type=AlignedHeader)
 
 
+@pytest.mark.slow
 def test_distillation_brings_a_student_nearer_to_its_teacher():
     words = [f"w{i}" for i in range(20)]
     generator = torch.Generator().manual_seed(0)

@@ -40,6 +40,7 @@ def recall_after(rule: str, attack: str) -> float:
     return tasks["u9"].score(engine.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ROBUST)
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_robust_rules_bound_the_damage_of_two_in_ten(rule, attack):
@@ -47,6 +48,7 @@ def test_robust_rules_bound_the_damage_of_two_in_ten(rule, attack):
     assert recall_after(rule, attack) >= recall_after("fedavg", "") - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["sign", "scaled"])
 def test_fedavg_does_not(attack):
     assert recall_after("fedavg", attack) <= 0.5

@@ -96,6 +96,7 @@ def test_import_renames_what_create_refuses(inputs: tuple[Path, Path, Path], tmp
     assert "sound" in _run("verify", inputs[2])
 
 
+@pytest.mark.slow
 def test_pictures_measure_what_storing_costs(inputs: tuple[Path, Path, Path], tmp_path: Path) -> None:
     weights, _, root = inputs
     encoder = Path(json.loads(_run("create", *inputs, "--json"))["directory"])

@@ -38,6 +38,7 @@ def _ahead(summary: dict[str, Any], key: str) -> float:
     return float(summary[key]["adaptive"] - summary[key]["static_same_bandwidth"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(220)
 def test_the_demo_adapts_updates_and_reports(tmp_path):
     out = tmp_path / "out"

@@ -82,7 +82,7 @@ def test_tests_need_more_than_the_demo_but_not_twice(make: Make, log: Path) -> N
     make("test")
     assert installs(log) == ["torch", ".[dev]"]
     make("test", "ARGS=-x")
-    assert log.read_text() == "pytest -x\n"
+    assert log.read_text() == "pytest -n auto --dist loadfile -x\n"
     make("demo")
     assert log.read_text() == "semcom demo\n", "the development extra contains the lab's"
 

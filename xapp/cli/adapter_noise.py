@@ -37,6 +37,12 @@ def adapter_noise_command(
     batch: Annotated[int, typer.Option(min=2, help="Pairs of a step; a user has about 300.")] = 64,
     learning_rate: Annotated[float, typer.Option(min=1e-7, help="Of Adam.")] = 1e-3,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Decoupled.")] = 0.01,
+    regularisation: Annotated[
+        float, typer.Option(min=0.0, help="Factor on the agreement in the knowledge base.")
+    ] = 1.0,
+    threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Confidence below which a label is doubted.")
+    ] = 0.5,
     light: Annotated[
         str, typer.Option(help="Encoders of homogeneous averaging (fedavg): IMAGE TEXT.")
     ] = "efficientnet-early small-text",
@@ -67,6 +73,7 @@ def adapter_noise_command(
     from dataclasses import replace
 
     from codec_runtime.adapters.encoders import EncoderUnavailableError
+    from codec_runtime.adapters.losses import LossConfig
     from codec_runtime.adapters.training import TrainingConfig
     from codec_runtime.experiments.adapter_noise import MAIN, AdapterNoiseSettings, run_adapter_noise
     from codec_runtime.experiments.adapter_users import UserSettings
@@ -77,9 +84,12 @@ def adapter_noise_command(
     try:
         settings = AdapterNoiseSettings(
             images=(str(data),), users=UserSettings(light=light), alpha=alpha, seeds=integers(seeds),
-            training=TrainingConfig(batch=batch, learning_rate=learning_rate, weight_decay=weight_decay),
+            training=TrainingConfig(
+                batch=batch, learning_rate=learning_rate, weight_decay=weight_decay,
+                loss=LossConfig(regularisation=regularisation),
+            ),
             methods=tuple(words_of(methods)) or MAIN, errors=tuple(words_of(errors)), rounds=rounds,
-            epochs=epochs, source_epochs=source_epochs,
+            epochs=epochs, source_epochs=source_epochs, threshold=threshold,
         )
         if fast:
             settings = _smoke(settings)

@@ -41,7 +41,7 @@ def tell_pushed(status: Status, site: str, bundles: list[str], report: PushRepor
         status.counters["swaps"] += 1
         status.events.add(
             "bundle_swapped",
-            f"{names}: swapped in {answer.publish_ms:.2f} ms",
+            f"{names}: swapped in {answer.publish_ms:.2g} ms",
             site=site,
             verify_ms=answer.verify_ms,
             load_ms=answer.load_ms,

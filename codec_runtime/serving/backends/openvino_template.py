@@ -1,4 +1,4 @@
-"""Compiled structures whose weights can be exchanged, so that new weights of a known network are not compiled.
+"""Compiled structures whose weights can be exchanged: new weights of a known network are not compiled.
 
 Tracing, converting and compiling a network take more CPU time than all else of a swap; requests would wait
 for that. What comes out, though, depends on the structure of the network alone, but for the weights. It is
