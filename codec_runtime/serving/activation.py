@@ -40,7 +40,7 @@ from codec_runtime.serving.directives import DirectiveTable
 from codec_runtime.serving.metrics import RuntimeMetrics
 from codec_runtime.serving.priority import lower_priority
 from codec_runtime.serving.registry import LoadedBundle, ModelRegistry, Models
-from codec_runtime.serving.repository import check_unload
+from codec_runtime.serving.repository import UnloadRefusedError, check_unload
 from codec_runtime.serving.settings import RuntimeSettings, shipped_weights
 
 logger = logging.getLogger(__name__)
@@ -134,12 +134,17 @@ class Activations:
         async with self._one_at_a_time:
             bundle = self._models.decoder(family, version)
             check_unload(self._models, self._directives.decoders_in_force(), family, version)
+            if not self._directives.devices.spared(self._models.decoders, [(family, version)], 1):
+                raise UnloadRefusedError(
+                    f"decoder {family} version {version}: it is the only one that some device holds"
+                )
             self._registry.publish([], frozenset({bundle.directory}))
             self._on_published()
             loaded = {place.directory for place in self._models.all()}
             places = (self.store / "decoder" / family).glob("[0-9]*")
             idle = sorted((place for place in places if place not in loaded), key=lambda p: int(p.name))
-            self._settle(idle[: -self._settings.max_versions])
+            idle_beyond = idle[: -self._settings.max_versions]
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._settle, idle_beyond)
         logger.info("unloaded", extra={"bundle": f"decoder/{family}/{version}"})
 
     def close(self) -> None:
@@ -168,7 +173,7 @@ class Activations:
                 instance=self._instance, outcome="refused", error=type(refused).__name__, detail=str(refused),
                 verify_ms=1e3 * (time.perf_counter() - started),
             )
-        self._settle(dropped)
+        await loop.run_in_executor(self._thread, self._settle, dropped)
         return ActivationReport(
             instance=self._instance, outcome="already-active" if swap_s is None else "activated",
             verify_ms=1e3 * (verified - started), load_ms=1e3 * (loaded - verified),

@@ -93,19 +93,19 @@ class Models:
         Raises:
             UnknownModelError.
         """
+        if version is not None and (family, version) in self.decoders:
+            return self.decoders[family, version]
         versions = {v: b for (f, v), b in self.decoders.items() if f == family}
         if not versions:
             raise UnknownModelError(
                 f"unknown decoder {family!r}; loaded are {sorted({f for f, _ in self.decoders}) or 'none'}"
             )
-        if version is None:
-            bases = [v for v, bundle in versions.items() if bundle.manifest.parent is None]
-            version = max(bases, default=max(versions))
-        if version not in versions:
+        if version is not None:
             raise UnknownModelError(
                 f"unknown version {version} of decoder {family}; loaded are {sorted(versions)}"
             )
-        return versions[version]
+        bases = [v for v, bundle in versions.items() if bundle.manifest.parent is None]
+        return versions[max(bases, default=max(versions))]
 
     def encoder_of(self, decoder: LoadedBundle) -> LoadedBundle:
         """The loaded encoder that ``decoder`` was trained against.

@@ -92,21 +92,12 @@ async def unload(request: Request) -> Response:
     if kind != "decoder":
         return error(409, f"{kind}.{name}: only decoder versions are unloaded; decoders need their encoder")
     try:
-        _check_devices(runtime, name, version)
         await runtime.activations.unload(name, version)
     except UnknownModelError as cause:
         return error(404, str(cause))
     except UnloadRefusedError as cause:
         return error(409, str(cause))
     return JSONResponse({})
-
-
-def _check_devices(runtime: Runtime, family: str, version: int) -> None:
-    """Raises: UnloadRefusedError: some device holds no other version that is served."""
-    if not runtime.directives.devices.spared(runtime.models.decoders, [(family, version)], 1):
-        raise UnloadRefusedError(
-            f"decoder {family} version {version}: it is the only one that some device holds"
-        )
 
 
 async def _control(request: Request) -> tuple[str, str, int | None] | Response:
