@@ -235,15 +235,21 @@ class TufRepository:
         return bundle
 
     def assign(self, site: str, bundles: Sequence[str]) -> None:
-        """From now on ``site`` may run exactly these bundles; a rollback names older ones.
+        """:meth:`assign_many` for one site."""
+        self.assign_many({site: bundles})
+
+    def assign_many(self, assignments: Mapping[str, Sequence[str]]) -> None:
+        """From now on each site may run exactly its bundles (one version of the director); a rollback names
+        older ones.
 
         Raises:
-            ValueError: the repository has no director, the site's name is not one, or a bundle is unknown.
+            ValueError: the repository has no director, a site's name is not one, or a bundle is unknown.
         """
         roles = self.load_roles()
         if DIRECTOR not in roles:
             raise ValueError("a flat repository assigns nothing: `semcom keys migrate` it first")
-        self.set_assignment(roles, site, bundles)
+        for site, bundles in assignments.items():
+            self.set_assignment(roles, site, bundles)
         self.reached("target-files-written")
         self.publish_roles(roles, {DIRECTOR})
 

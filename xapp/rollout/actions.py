@@ -121,10 +121,8 @@ class SignedAssignments:
             raise ValueError(f"{bundle} is not in the repository")
         if DIRECTOR not in self.repository.versions():
             return "signed; the repository has no director, every site may serve it"
-        for site in sorted(sites):
-            have = self._of(site)
-            if bundle not in have:
-                self.repository.assign(site, [*have, bundle])
+        have = self._bundles_of(sites)
+        self._assign({site: [*own, bundle] for site, own in have.items() if bundle not in own})
         return f"director version {self.repository.versions()[DIRECTOR]} assigns it to {', '.join(sites)}"
 
     def take(self, rollout: Rollout, shared: bool) -> tuple[str, bool]:
@@ -139,18 +137,24 @@ class SignedAssignments:
             return f"users are back on version {rollout.parent}; another group needs the bundle", False
         parent = f"decoder/{rollout.family}/{rollout.parent}"
         known = self.repository.bundles()
-        for site in sorted(rollout.sites):
-            have = self._of(site)
+        changed = {}
+        for site, have in self._bundles_of(rollout.sites).items():
             wanted = [bundle for bundle in have if bundle != rollout.bundle]
             if parent in known and parent not in wanted:
                 wanted.append(parent)
             if wanted != have:
-                self.repository.assign(site, wanted)
+                changed[site] = wanted
+        self._assign(changed)
         return f"director version {self.repository.versions()[DIRECTOR]} assigns it no more", True
 
-    def _of(self, site: str) -> list[str]:
+    def _bundles_of(self, sites: Iterable[str]) -> dict[str, list[str]]:
         assignments = self.repository.assignments()
-        return assignments.get(site, assignments.get(EVERY_SITE, []))
+        others = assignments.get(EVERY_SITE, [])
+        return {site: assignments.get(site, others) for site in sorted(sites)}
+
+    def _assign(self, assignments: Mapping[str, list[str]]) -> None:
+        if assignments:
+            self.repository.assign_many(assignments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,14 @@ def read_picture(source: object, side: int) -> Tensor:
     return torch.from_numpy(np.asarray(square, dtype=np.float32)).permute(2, 0, 1)
 
 
+def picture_tokens(
+    encoder: FrozenEncoder, inputs: Sequence[object], encode: Callable[[Sequence[object]], Tensor], batch: int
+) -> Tokens:
+    """Tokens of pictures, ``batch`` at a time; ``encode`` gives those of one batch, (B, T, F)."""
+    values = torch.cat([encode(inputs[i : i + batch]) for i in range(0, len(inputs), batch)])
+    return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool), encoder.modality, encoder.name)
+
+
 def patch_tokens(maps: Tensor, grid: int) -> Tensor:
     """Feature maps (B, C, H, W) averaged over ``grid`` x ``grid`` patches: (B, grid^2, C), row by row."""
     return torch.nn.functional.adaptive_avg_pool2d(maps, grid).flatten(2).transpose(1, 2).contiguous()

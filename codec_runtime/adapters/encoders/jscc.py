@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from codec_runtime.adapters.encoders.interface import patch_tokens, read_picture
+from codec_runtime.adapters.encoders.interface import patch_tokens, picture_tokens, read_picture
 from codec_runtime.adapters.encoders.unavailable import EncoderUnavailableError
 from codec_runtime.adapters.tokens import Tokens
 from codec_runtime.bundle.store import SHIPPED_WEIGHTS, find_bundles, load_module
@@ -55,9 +55,7 @@ class JsccEncoder:
     @torch.inference_mode()
     def tokens(self, inputs: Sequence[object]) -> Tokens:
         """Tokens of pictures (files or (3, H, W) uint8), row by row from the top left."""
-        parts = [self._batch(inputs[i : i + _BATCH]) for i in range(0, len(inputs), _BATCH)]
-        values = torch.cat(parts)
-        return Tokens(values, torch.ones(values.shape[:2], dtype=torch.bool), self.modality, self.name)
+        return picture_tokens(self, inputs, self._batch, _BATCH)
 
     def _batch(self, pictures: Sequence[object]) -> Tensor:
         x = torch.stack([read_picture(picture, _SIDE) for picture in pictures]) / 255
