@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,9 +113,3 @@ def batches(pairs: int, size: int, generator: torch.Generator) -> Iterator[Tenso
     for start in range(0, pairs, size):
         if start == 0 or pairs - start >= size / 2:
             yield order[start : start + size]
-
-
-def sentences_of(files: Sequence[Path]) -> list[str]:
-    """Lines of text files that are not empty."""
-    lines = (line.strip() for file in files for line in file.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,10 +270,3 @@ def _refuse_gaps(entries: Mapping[str, TensorEntry], start: int, end: int, origi
             f"{origin}: the data ends at byte {end}, {last} at byte {position}"
             + (": truncated" if end < position else ": bytes that belong to no tensor")
         )
-
-
-def names_of(names: Iterable[str], shown: int = 3) -> str:
-    """``a, b, c and 4 more`` for messages."""
-    listed = sorted(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
