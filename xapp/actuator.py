@@ -2,7 +2,8 @@
 
 Rules
 -----
-- At most one batch is in flight. What is decided meanwhile is merged, the newest directive of a user wins.
+- At most one batch is in flight. What is decided meanwhile is merged, the newest directive of a user wins;
+  directives for the codec and for the cut of a classifier are merged apart and travel in the same batches.
 - A batch that was not acknowledged is sent again under a new number, merged with what is newer; applying
   a directive twice does no harm.
 - When an answer shows another runtime instance, the whole table is sent with ``full``.
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from codec_runtime.contract.classification import SplitDirective
 from codec_runtime.contract.directives import Directive, DirectiveAck, DirectiveBatch, RejectedDirective
 from xapp.runtime_client import RuntimeRefused, RuntimeUnavailable
 from xapp.status import Status
@@ -38,7 +40,7 @@ class Actuator:
 
     Args:
         sink: the runtime. issuer: id of this process. status: where outcomes are counted.
-        full: gives the whole table. on_rejected: told of directives the site cannot follow.
+        full, full_splits: give the whole tables. on_rejected: told of directives the site cannot follow.
         site: label of the site in metrics and peers. backoff_s: first and longest wait after a failure.
     """
 
@@ -49,6 +51,7 @@ class Actuator:
         status: Status,
         *,
         full: Callable[[], list[Directive]],
+        full_splits: Callable[[], list[SplitDirective]] = list,
         on_rejected: Callable[[list[RejectedDirective]], None],
         site: str = "",
         backoff_s: tuple[float, float] = (0.1, 2.0),
@@ -56,11 +59,12 @@ class Actuator:
         self._sink = sink
         self._issuer = issuer
         self._status = status
-        self._full = full
+        self._full, self._full_splits = full, full_splits
         self._on_rejected = on_rejected
         self._site = site
         self._first_backoff_s, self._max_backoff_s = backoff_s
         self._pending: dict[str, Directive] = {}
+        self._pending_splits: dict[str, SplitDirective] = {}
         self._received_ns: list[int] = []
         self._send_all = False
         self._sequence = 0
@@ -76,6 +80,14 @@ class Actuator:
             self._pending[directive.user] = directive
         if len(self._received_ns) < _MAX_TIMED:
             self._received_ns.append(received_ns)
+        self._idle.clear()
+        self._wake.set()
+
+    def submit_splits(self, splits: list[SplitDirective]) -> None:
+        """Queue changed cuts; they are decided once a period, so no loop latency is measured of them."""
+        if not splits:
+            return
+        self._pending_splits.update((split.user, split) for split in splits)
         self._idle.clear()
         self._wake.set()
 
@@ -106,16 +118,18 @@ class Actuator:
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, self._max_backoff_s)
                 self._wake.set()
-            if not self._pending and not self._send_all:
+            if not self._pending and not self._pending_splits and not self._send_all:
                 self._idle.set()
 
     async def _send(self) -> bool:
         """Send what is pending; False when it must be tried again after a wait."""
         full, self._send_all = self._send_all, False
         pending, self._pending = self._pending, {}
+        pending_splits, self._pending_splits = self._pending_splits, {}
         received, self._received_ns = self._received_ns, []
         directives = self._full() if full else list(pending.values())
-        if not directives and not full:
+        splits = self._full_splits() if full else list(pending_splits.values())
+        if not directives and not splits and not full:
             return True
         self._sequence += 1
         batch = DirectiveBatch(
@@ -124,6 +138,7 @@ class Actuator:
             issued_ns=time.time_ns(),
             directives=directives,
             full=full,
+            splits=splits,
         )
         status = self._status
         try:
@@ -133,13 +148,14 @@ class Actuator:
             status.metrics.batches.labels("retried", self._site).inc()
             # Newer decisions made meanwhile win. An outage is no loop latency: its times are dropped.
             self._pending = pending | self._pending
+            self._pending_splits = pending_splits | self._pending_splits
             self._send_all |= full
             return False
         except RuntimeRefused as error:
             status.metrics.batches.labels("refused", self._site).inc()
             _log.error(
                 "directive batch refused",
-                extra={"reason": str(error), "directives": len(directives), "site": self._site},
+                extra={"reason": str(error), "directives": len(directives) + len(splits), "site": self._site},
             )
             return True
         now = time.perf_counter_ns()
@@ -148,7 +164,7 @@ class Actuator:
             status.loop.add((now - start) / 1e9)
             status.metrics.loop.observe((now - start) / 1e9)
         status.metrics.batches.labels("acknowledged", self._site).inc()
-        applied = len(directives) - len(ack.rejected)
+        applied = len(directives) + len(splits) - len(ack.rejected)
         status.counters["directives"] += applied
         status.metrics.directives.labels("applied", self._site).inc(applied)
         if ack.rejected:

@@ -48,15 +48,17 @@ from xapp.rmr_dispatch import RmrDispatch
 from xapp.rollout.actions import Delivery
 from xapp.rollout.admin import AdminListener
 from xapp.rollout.driver import RolloutDriver
-from xapp.rollout.options import gate_settings, plan_settings
-from xapp.rollout.population import users_by_site
+from xapp.rollout.options import alignment_gate_settings, gate_settings, plan_settings
+from xapp.rollout.population import population
 from xapp.settings import XAppSettings
 from xapp.site_reports import SiteReports
 from xapp.sites import SharedParts, Sites
+from xapp.split_loop import UsersByCut
 from xapp.status import Status
 from xapp.telemetry.user_table import UserTable
 from xapp.updates.coordinator import UpdateCoordinator
 from xapp.updates.drift import GroupDriftDetector
+from xapp.updates.federation import RoundSettings
 from xapp.updates.planner import PlannerSettings, UpdatePlanner
 from xapp.updates.restoration import LostBundles
 
@@ -123,7 +125,8 @@ class XApp:
             self.status,
             plan_settings(settings),
             gate_settings(settings),
-            population=lambda group, family: users_by_site(self.table, self.sites.name_of, group, family),
+            alignment_gates=alignment_gate_settings(settings),
+            population=lambda order: population(self.table, self.sites, order),
             assign=self._assign,
             switched=self._switched,
             delivery=Delivery(PushOptions.of(settings), self.status.deliveries.on_progress),
@@ -138,6 +141,8 @@ class XApp:
             make_detector=lambda: GroupDriftDetector(
                 min_samples=settings.drift_min_samples, threshold=settings.drift_threshold
             ),
+            rounds=RoundSettings.of(settings),
+            min_gain_rsum=settings.min_gain_rsum,
         )
         reports.coordinator, reports.rollouts = self.coordinator, self.rollouts
         self.rnib_sdl = RnibSdl() if settings.discover else None
@@ -158,6 +163,7 @@ class XApp:
         )
         self.alarm_rules = AlarmRules(self.platform.alarms, self.status, self.table, self.clock)
         self.status.events.listener = self.alarm_rules.on_event
+        self.status.metrics.registry.register(UsersByCut([link.splits for link in self.sites.links]))
         self.pair_watch = PairWatch(self.table, self.status.events.add, self.status.metrics.registry)
         self.ingest = IndicationIngest(
             self.table,
@@ -357,6 +363,7 @@ class XApp:
         self.settings = settings
         for link in self.sites.links:
             link.controller.stale_after_s = settings.stale_after_s
+            link.splits.controller.configure(settings.split, settings.stale_after_s)
         logging.getLogger().setLevel(settings.log_level)
         if self.nodes is not None:
             self.nodes.configure(settings)

@@ -49,6 +49,7 @@ LIVE: Final = frozenset(
         "remove_after_s",
         "report_period_ms",
         "slices",
+        "split",
         "stale_after_s",
         "subcarrier_spacing_khz",
     }

@@ -83,6 +83,9 @@ class XAppMetrics:
         )
         self.decode = self._histogram("decode", "E2AP and KPM decoding of one indication")
         self.policy = self._histogram("policy", "One policy decision for all users of a site")
+        self.split_decision = self._histogram(
+            "split_decision", "One decision about the cuts of all classifying users of a site"
+        )
         self.loop = self._histogram("loop", "Indication received to directive acknowledged by the runtime")
         self.users = Gauge("semcom_xapp_users", "Users in the table, by state", ["state"], registry=registry)
         self.mean_prefix = Gauge(

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from xapp.policy.split_control import total
+
 if TYPE_CHECKING:
     from xapp.app import XApp
     from xapp.e2_nodes import E2Nodes
@@ -64,4 +66,5 @@ def watch_parts(xapp: XApp, nodes: E2Nodes, radio: RadioLoop, control: RicContro
     watch("appmgr", lambda: platform.registration.counters if platform.registration else None)
     watch("control", lambda: control.counters)
     watch("slice_quotas", lambda: radio.slices.counters)
+    watch("splits", lambda: total(link.splits.controller.counters for link in xapp.sites.links))
     watch("sites", lambda: xapp.sites.counters(xapp.ingest.without_site))

@@ -37,6 +37,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         assigned: (group, decoder family, version) delivered to the one site of ``runtime_url``.
         site_assigned: the same by name of the site where ``sites`` names them.
+        adapters_assigned: (group, adapter, version) by label of the site, empty for the one of
+            ``runtime_url``.
         planner: from :meth:`xapp.updates.planner.UpdatePlanner.snapshot`.
         capabilities: last report of each user: devices announce themselves rarely.
         subscriptions: phase by E2 node; tuf: metadata versions. Both for people.
@@ -51,6 +53,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: dict[str, str]
     tuf: dict[str, int]
     site_assigned: dict[str, list[tuple[str, str, int]]] = {}
+    adapters_assigned: dict[str, list[tuple[str, str, int]]] = {}
 
 
 class StateKeeper:

@@ -19,6 +19,7 @@ def take_snapshot(xapp: XApp) -> Snapshot:
         instance=xapp.instance,
         assigned=[entry for link in links if not link.label for entry in link.assigned()],
         site_assigned={link.label: link.assigned() for link in links if link.label},
+        adapters_assigned={link.label: link.adapters.entries() for link in links},
         planner=xapp.planner.snapshot(xapp.clock()),
         capabilities=list(xapp.sites.capabilities.values()),
         subscriptions=xapp.nodes.phases() if xapp.nodes else {},
@@ -33,5 +34,7 @@ def restore_snapshot(xapp: XApp, snapshot: Snapshot) -> None:
         # What was assigned when there was one site holds at each until it has an assignment of its own.
         for group, family, number in snapshot.site_assigned.get(link.label, snapshot.assigned):
             xapp.coordinator.assign(link.name, group, family, number)
+        for group, family, number in snapshot.adapters_assigned.get(link.label, []):
+            link.adapters.assign(group, family, number)
     for report in snapshot.capabilities:
         xapp.sites.restore_capability(report)

@@ -17,9 +17,11 @@ import msgpack
 import msgspec
 
 from codec_runtime.contract import paths
+from codec_runtime.contract.alignment import AdapterTable, AdapterTableAck, AlignmentJob, AlignmentUpdate
 from codec_runtime.contract.bundle import DELTA_FILE, MANIFEST_FILE, WEIGHTS_FILE, BundleManifest
 from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch
 from codec_runtime.contract.ranges import CONTENT_RANGE, UPLOAD_OFFSET, ByteRange
+from codec_runtime.contract.split import SplitGraph
 from codec_runtime.contract.telemetry import TelemetryEvent, TrainingReport
 from codec_runtime.contract.updates import (
     ActivationReport,
@@ -133,6 +135,13 @@ class RuntimeClient:
         self._see(status.instance)
         return status
 
+    async def graph(self, digest: str) -> SplitGraph:
+        """Graph of a classifier that the site serves; RuntimeRefused also for another than was asked for."""
+        graph = await self._call("GET", f"{paths.GRAPHS}/{digest}", SplitGraph)
+        if graph.digest != digest:
+            raise RuntimeRefused(f"{paths.GRAPHS}/{digest[:12]}: the answer is graph {graph.digest[:12]}")
+        return graph
+
     async def push_directives(self, batch: DirectiveBatch) -> DirectiveAck:
         """Apply a batch."""
         ack = await self._call("POST", paths.DIRECTIVES, DirectiveAck, batch)
@@ -146,6 +155,21 @@ class RuntimeClient:
     async def job(self, job: str) -> TrainingReport:
         """State of a job; RuntimeRefused with status 404 when the runtime forgot it."""
         return await self._call("GET", f"{paths.TRAINING_JOBS}/{job}", TrainingReport)
+
+    async def submit_alignment_job(self, job: AlignmentJob) -> TrainingReport:
+        """Start a site's part of a federated update; repeating it is harmless. Its state: :meth:`job`."""
+        return await self._call("POST", paths.ALIGNMENT_JOBS, TrainingReport, job, limit=self._slow)
+
+    async def alignment_update(self, job: str) -> AlignmentUpdate:
+        """What came of a site's part."""
+        path = f"{paths.ALIGNMENT_JOBS}/{job}"
+        return await self._call("GET", path, AlignmentUpdate, limit=self._slow)
+
+    async def put_adapter_table(self, table: AdapterTable) -> AdapterTableAck:
+        """Say which users get which adapter."""
+        ack = await self._call("PUT", paths.ALIGNMENT_TABLE, AdapterTableAck, table)
+        self._see(ack.instance)
+        return ack
 
     async def candidate(self, job: str) -> tuple[BundleManifest, dict[str, bytes]]:
         """Download a finished job's bundle, checked against its own manifest.
@@ -201,9 +225,22 @@ class RuntimeClient:
             raise RuntimeRefused(f"PUT {path}: the answer says no {UPLOAD_OFFSET}")
         return int(offset)
 
-    async def activate(self, bundles: list[str]) -> ActivationReport:
-        """Verify, load and swap."""
-        request = ActivationRequest(bundles=bundles)
+    async def activate(
+        self,
+        bundles: list[str],
+        *,
+        targets: Mapping[str, bytes] | None = None,
+        metadata: Mapping[str, bytes] | None = None,
+    ) -> ActivationReport:
+        """Verify, load and swap.
+
+        Args:
+            targets, metadata: small files to be put into the inbox first, in this order, where the site's
+                listing says ``takes_files``; targets by path with the hash in the name.
+        """
+        request = ActivationRequest(
+            bundles=bundles, targets=dict(targets or {}), metadata=dict(metadata or {})
+        )
         report = await self._call("POST", paths.ACTIVATIONS, ActivationReport, request, limit=self._slow)
         self._see(report.instance)
         return report

@@ -15,6 +15,7 @@ import msgspec
 from xapp.http_server import is_loopback
 from xapp.ric.kpm.versions import KpmVersion
 from xapp.ric.measurement_names import UNITS, Carrier, rank_of
+from xapp.split_options import SplitOptions
 
 XAPP_ENV_PREFIX = "SEMCOM_XAPP"
 
@@ -127,7 +128,9 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ``update_budget_s * job_timeout_factor + 30`` seconds.
         update_collect_s: between drift and training, so that pictures of the new kind gather at the site; up
             to four times that while there are fewer than ``update_min_pictures`` of them.
-        min_gain_db: a candidate with a smaller held-out gain is refused.
+        min_gain_db: a candidate with a smaller held-out gain is refused; min_gain_rsum: of an adapter, in
+            RSUM (0..600).
+        alignment_rounds: federated rounds among a site's users in an adapter's update.
         drift_min_samples: quality reports of a group before drift can be declared.
         drift_threshold: decision limit of the cumulative sum, in standard deviations.
         update_cooldown_s: after an update, and twice per failure up to ``update_backoff_max_s``.
@@ -137,12 +140,15 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             half against half, of ``rollout_small_observe_s``.
         rollout_margin_db, rollout_error_margin, rollout_late_margin: loss of PSNR, rise of the share of
             failures and of late pictures, against the control group, that are tolerated.
+        rollout_margin_confidence: the same of an adapter's mean alignment confidence, 0..1.
         rollout_false_alarm_rate: probability that a version within these limits is rolled back as harmful.
         rollout_min_reports: quality reports on each side before a stage can end well.
         admin_host, admin_port: where roll-outs are commanded from, besides ``http_port`` on loopback; 0: off.
             Off loopback it needs admin_tls_cert, admin_tls_key and admin_client_ca (PEM): mutual TLS.
         stale_after_s, remove_after_s: a user without indications is stale, later removed.
         snapshot_period_s: between two snapshots to SDL.
+        split: where users that classify pictures cut their networks: see
+            :class:`xapp.split_options.SplitOptions`.
         push_chunk_bytes: of an update sent in one request.
         push_rate_bytes_per_s, push_total_rate_bytes_per_s: to one site, and to all together; 0 for no limit.
         push_parallel_sites: that are pushed to at a time.
@@ -186,6 +192,8 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     update_collect_s: float = 3.0
     update_min_pictures: int = 16
     min_gain_db: float = 0.1
+    min_gain_rsum: float = 2.0
+    alignment_rounds: int = 8
     drift_min_samples: int = 8
     drift_threshold: float = 6.0
     update_cooldown_s: float = 20.0
@@ -197,6 +205,7 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     rollout_small_population: int = 10
     rollout_small_observe_s: float = 6.0
     rollout_margin_db: float = 0.3
+    rollout_margin_confidence: float = 0.02
     rollout_error_margin: float = 0.02
     rollout_late_margin: float = 0.10
     rollout_false_alarm_rate: float = 0.05
@@ -209,7 +218,8 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     stale_after_s: float = 3.0
     remove_after_s: float = 30.0
     snapshot_period_s: float = 3.0
-    push_chunk_bytes: int = 4 << 20
+    split: SplitOptions = SplitOptions()
+    push_chunk_bytes: int = 8 << 20
     push_rate_bytes_per_s: float = 16.0 * (1 << 20)
     push_total_rate_bytes_per_s: float = 0.0
     push_parallel_sites: int = 8
@@ -232,6 +242,7 @@ class XAppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ("budget_prefix", 1.0, 96.0),
             ("quality_target_db", 0.0, 100.0),
             ("update_budget_s", 0.1, 86_400.0),
+            ("alignment_rounds", 1, 1000),
             ("update_collect_s", 0.0, 86_400.0),
             ("update_min_pictures", 0, 10_000),
             ("drift_min_samples", 2, 10_000),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.telemetry import FailureReport, QualityReport, TrainingReport
 from xapp.rollout.driver import RolloutDriver
 from xapp.updates.coordinator import UpdateCoordinator
-from xapp.updates.planner import UpdatePlanner
+from xapp.updates.planner import UpdatePlanner, adapter_key
 
 
 class SiteReports:
@@ -31,6 +32,8 @@ class SiteReports:
         for manifest in models:
             if manifest.kind == "decoder":
                 self._planner.note_version(manifest.name, manifest.version)
+            elif manifest.kind == "adapter":
+                self._planner.note_version(adapter_key(manifest.name), manifest.version)
 
     def on_quality(self, site: str, report: QualityReport, expected_psnr_db: float, row: int) -> None:
         """A transmission was measured."""
@@ -48,3 +51,10 @@ class SiteReports:
         """State of a training job; jobs have names of their own, whichever site they run at."""
         if self.coordinator is not None:
             self.coordinator.on_training(report)
+
+    def on_alignment(self, site: str, index: int, report: AlignmentReport) -> None:
+        """Samples of a user were aligned."""
+        if self.rollouts is not None:
+            self.rollouts.evidence.on_alignment(self.rollouts.rollouts, site, report)
+        if self.coordinator is not None:
+            self.coordinator.on_alignment(report, index)

@@ -15,7 +15,9 @@ from typing import Final, Protocol
 import msgspec
 import numpy as np
 
+from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.classification import PublishedCut, SplitReport
 from codec_runtime.contract.directives import RejectedDirective
 from codec_runtime.contract.telemetry import (
     CapabilityReport,
@@ -53,6 +55,29 @@ class SiteListener(Protocol):
     def on_training(self, site: str, report: TrainingReport) -> None:
         """State of a training job at the site."""
 
+    def on_alignment(self, site: str, index: int, report: AlignmentReport) -> None:
+        """Samples of a user were aligned; index of the site in the user table."""
+
+
+class SplitListener(Protocol):
+    """Who is told of the classifiers of a site."""
+
+    def publish(self, cuts: Sequence[PublishedCut]) -> None:
+        """The site publishes these cuts, and no others."""
+
+    def note_report(self, report: SplitReport) -> None:
+        """A device classified a picture."""
+
+
+class AlignmentListener(Protocol):
+    """Who is told of the adapters of a site."""
+
+    def publish(self, models: Sequence[BundleManifest]) -> bool:
+        """The site serves these bundles; whether its adapters changed."""
+
+    def note_report(self, report: AlignmentReport) -> None:
+        """Samples of a user were aligned."""
+
 
 class SiteWatch:
     """See the module docstring.
@@ -61,7 +86,8 @@ class SiteWatch:
         label: configured name of the site; empty for that of ``runtime_url``. index: its place in the user
             table's column ``site``.
         client, catalog: the site's. table, status, capabilities: shared by all sites.
-        listener: see :class:`SiteListener`.
+        listener: see :class:`SiteListener`. splits: see :class:`SplitListener`.
+        alignment: see :class:`AlignmentListener`.
         on_restart: called after the runtime's instance changed (not at the first contact).
         clock: monotonic seconds.
 
@@ -79,7 +105,9 @@ class SiteWatch:
         status: Status,
         capabilities: dict[str, CapabilityReport],
         listener: SiteListener,
+        splits: SplitListener,
         *,
+        alignment: AlignmentListener,
         on_restart: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +119,8 @@ class SiteWatch:
         self._table = table
         self._status = status
         self._listener = listener
+        self._splits = splits
+        self._alignment = alignment
         self._on_restart = on_restart
         self._clock = clock
         self._called = ""
@@ -124,7 +154,8 @@ class SiteWatch:
                 "first": msgspec.to_builtins(rejected[0]),
             },
         )
-        found = [row for row in (self._table.row(item.user) for item in rejected) if row is not None]
+        codec = (self._table.row(item.user) for item in rejected if item.about == "codec")
+        found = [row for row in codec if row is not None]
         rows = np.array(found, np.int64)
         rows = rows[self._table.site[rows] == self._index]  # a user may have left meanwhile
         self._table.prefix[rows] = 0
@@ -140,7 +171,9 @@ class SiteWatch:
         site = await self._client.site()
         self._note_name(site.site)
         self._listener.on_served(self.name, site.models)
-        return self._catalog.update(site.models, site.conventional)
+        self._splits.publish(site.classifiers)
+        adapters_changed = self._alignment.publish(site.models)
+        return adapters_changed | self._catalog.update(site.models, site.conventional)
 
     async def watch_models(self, period_s: float = 2.0) -> None:
         """Ask the site what it serves, every period and when woken, until cancelled."""
@@ -208,6 +241,13 @@ class SiteWatch:
         elif isinstance(report, FailureReport):
             count.labels("failure", self.label).inc()
             self._listener.on_failure(self.name, report)
+        elif isinstance(report, SplitReport):
+            count.labels("split", self.label).inc()
+            self._splits.note_report(report)
+        elif isinstance(report, AlignmentReport):
+            count.labels("alignment", self.label).inc()
+            self._alignment.note_report(report)
+            self._listener.on_alignment(self.name, self._index, report)
         else:
             count.labels("training", self.label).inc()
             self._listener.on_training(self.name, report)

@@ -16,15 +16,20 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from codec_runtime.contract.classification import SplitDirective
 from codec_runtime.contract.directives import RejectedDirective
 from codec_runtime.contract.telemetry import CapabilityReport
 from xapp.actuator import Actuator
+from xapp.policy.adapters import AdapterCatalog
 from xapp.policy.catalog import DecoderCatalog
 from xapp.policy.controller import DirectiveController
 from xapp.policy.site_pools import SitePools
+from xapp.policy.split_control import SplitController
 from xapp.runtime_client import RuntimeClient, tls_context
 from xapp.settings import XAppSettings
+from xapp.site_alignment import SiteAlignment
 from xapp.site_watch import SiteListener, SiteWatch
+from xapp.split_loop import SplitLoop
 from xapp.status import Status
 from xapp.telemetry.user_table import UserTable
 
@@ -80,13 +85,27 @@ class SiteLink:
             settings.stale_after_s,
             site=index if meids is not None else None,
         )
+        self.splits = SplitLoop(
+            SplitController(
+                parts.table, settings.split, settings.stale_after_s, index if meids is not None else None
+            ),
+            self.client.graph,
+            parts.status,
+            submit=self._submit_splits,
+            clock=parts.clock,
+            site=label,
+        )
         self.actuator = Actuator(
             self.client,
             parts.issuer,
             parts.status,
             full=self.controller.full,
+            full_splits=self.splits.controller.full,
             on_rejected=self._rejected,
             site=label,
+        )
+        self.alignment = SiteAlignment(
+            self.client.put_adapter_table, parts.table, parts.issuer, parts.clock, label
         )
         self.watch = SiteWatch(
             label,
@@ -97,6 +116,8 @@ class SiteLink:
             parts.status,
             parts.capabilities,
             parts.listener,
+            self.splits.controller,
+            alignment=self.alignment,
             on_restart=self.actuator.resend_all,
         )
         self._status = parts.status
@@ -108,6 +129,11 @@ class SiteLink:
     def name(self) -> str:
         """Name by which metadata, roll-outs and people know it."""
         return self.watch.name
+
+    @property
+    def adapters(self) -> AdapterCatalog:
+        """Adapters that it serves."""
+        return self.alignment.catalog
 
     def forget_departed(self, now_s: float) -> bool:
         """Send the whole table if users left and the last time is long enough ago; True if it will be."""
@@ -130,11 +156,13 @@ class SiteLink:
             (f"actuator{suffix}", self.actuator.run),
             (f"site{suffix}", self.watch.watch_models),
             (f"telemetry{suffix}", self.watch.consume_telemetry),
+            (f"alignment{suffix}", self.alignment.run),
+            (f"splits{suffix}", self.splits.run),
         ]
 
     def assigned(self) -> list[tuple[str, str, int]]:
         """(group, decoder family, version) assigned here."""
-        return [(group, family, version) for (group, family), version in self.catalog.assigned.items()]
+        return self.catalog.entries()
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until its directives are acknowledged; True at once for a site that is away."""
@@ -143,8 +171,13 @@ class SiteLink:
     # The client and the actuator are built before the watch that they report to.
     def _instance_changed(self, old: str, new: str) -> None:
         self.watch.on_instance(old, new)
+        self.alignment.resend()
+
+    def _submit_splits(self, splits: list[SplitDirective]) -> None:
+        self.actuator.submit_splits(splits)
 
     def _rejected(self, rejected: list[RejectedDirective]) -> None:
+        self.splits.on_rejected([item.user for item in rejected if item.about == "split"])
         self.watch.on_rejected(rejected)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from xapp.telemetry.columns import NEVER, SOURCES
 
 if TYPE_CHECKING:
     from xapp.app import XApp
+    from xapp.policy.split_control import SplitController
 
 HISTOGRAM_EDGES_MS: Final = (
     0.0,
@@ -105,6 +107,7 @@ def build_state(xapp: XApp, after: int = 0) -> dict[str, Any]:
         "config": _config(xapp),
         "tuf": xapp.tuf_versions,
         "deliveries": status.deliveries.view(),
+        "alignment": xapp.coordinator.alignment.view(),
         "events": status.events.after(after),
     }
 
@@ -163,6 +166,7 @@ def _sites(xapp: XApp) -> list[dict[str, Any]]:
                 "users": int((xapp.table.site == link.index).sum()),
                 "departures": xapp.table.departures[link.index],
                 "models": _models(link.catalog.decoders),
+                "cuts": _cuts(link.splits.controller),
                 "assigned": [
                     {"group": group, "decoder": family, "version": number}
                     for group, family, number in link.assigned()
@@ -172,6 +176,15 @@ def _sites(xapp: XApp) -> list[dict[str, Any]]:
             }
         )
     return views
+
+
+def _cuts(splits: SplitController) -> dict[str, Any]:
+    """Users of a site by cut, and how often cuts moved."""
+    users = [
+        {"network": network, "version": version, "cut": cut, "users": count}
+        for (network, version, cut), count in sorted(splits.users_by_cut().items())
+    ]
+    return {"users": users, **asdict(splits.counters)}
 
 
 def _models(decoders: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
@@ -228,7 +241,10 @@ def _users(xapp: XApp, now: float) -> list[dict[str, Any]]:
         for name, (column, digits) in columns.items():
             view[name] = _number(float(column[row]), digits)
         prefix = int(table.prefix[row])
+        site = int(table.site[row])
+        cut = xapp.sites.links[site].splits.controller.cut_of(row) if site >= 0 else None
         view |= {
+            "cut": None if cut is None else dict(zip(("network", "version", "cut"), cut, strict=True)),
             "snr_sd_db": _number(float(snr_sd[row]), 2),
             "offset_sd_db": _number(float(offset_sd[row]), 2),
             "prefix": prefix,
@@ -255,6 +271,8 @@ def _groups(xapp: XApp) -> list[dict[str, Any]]:
                 "users": int((table.group == index).sum()),
                 "state": str(plan.stage),
                 "decoder": plan.families[0] if plan.families else None,
+                "adapter": plan.adapters[0] if plan.adapters else None,
+                "choice": plan.choice or None,
                 "job": plan.job.job if plan.job else None,
                 "progress": round(plan.progress, 3),
                 "drift_db": round(detector.drift_db, 2) if detector else 0.0,
@@ -264,6 +282,7 @@ def _groups(xapp: XApp) -> list[dict[str, Any]]:
                 "attempt": plan.attempt,
                 "updates": plan.updates,
                 "last_gain_db": plan.last_gain_db,
+                "last_gain_rsum": plan.last_gain_rsum,
             }
         )
     return views

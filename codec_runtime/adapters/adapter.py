@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from codec_runtime.adapters.graph import gaussian_edges, nearest_prototypes
 from codec_runtime.adapters.tokens import TokenError, Tokens
+from codec_runtime.adapters.views import SampleTokens, views_of
 from codec_runtime.codecs.registration import Bounds, Interval, adapter
 
 _ENCODER = r"[a-z0-9][a-z0-9-]{0,31}:[1-9][0-9]{0,3}"
@@ -128,7 +129,7 @@ class GraphAdapter(nn.Module):
             nn.init.zeros_(self.edge_out.bias)
             self.link_gain = nn.Parameter(torch.zeros(d))
 
-    def forward(self, tokens: Tokens | Sequence[Tokens], prototypes: Tensor) -> Aligned:
+    def forward(self, tokens: SampleTokens | Sequence[Tokens], prototypes: Tensor) -> Aligned:
         """Align a batch.
 
         Args:
@@ -139,7 +140,7 @@ class GraphAdapter(nn.Module):
         Raises:
             TokenError: an encoder without a projection, other features, different numbers of samples.
         """
-        parts = [tokens] if isinstance(tokens, Tokens) else list(tokens)
+        parts = list(tokens) if isinstance(tokens, Sequence) else list(views_of(tokens))
         if len({len(part) for part in parts}) != 1:
             raise TokenError("one batch or more, all of the same samples, is needed")
         embedded = [self._embed(part, prototypes) for part in parts]

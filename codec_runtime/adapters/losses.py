@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Negatives = Literal["hardest", "mean"]
+Negatives = Literal["hardest", "mean", "soft"]
 Agreement = Literal["text", "pair", "own", "none"]
 
 
@@ -22,7 +22,8 @@ class LossConfig:
 
     Attributes:
         margin: of the triplet loss, in cosine.
-        negatives: the hardest of the batch, or the mean over all of it.
+        negatives: the hardest of the batch, the mean over all of it, or all of it by a soft maximum.
+        softness: of the soft maximum, in cosine.
         regularisation: factor on the agreement.
         agreement: ``text``: the first of a pair assigns itself to the prototypes as the second does, whose
             space the prototypes are of and which is not moved; ``pair``: each as the other; ``own``: each as
@@ -33,6 +34,7 @@ class LossConfig:
 
     margin: float = 0.2
     negatives: Negatives = "hardest"
+    softness: float = 0.1
     regularisation: float = 1.0
     agreement: Agreement = "text"
     temperature: float = 0.1
@@ -59,26 +61,38 @@ def same_owner(owners: Tensor) -> Tensor:
 
 
 def triplet_losses(
-    similarity: Tensor, same: Tensor, margin: float, negatives: Negatives = "hardest"
+    similarity: Tensor, same: Tensor, margin: float, negatives: Negatives = "hardest", softness: float = 0.1
 ) -> Tensor:
     """Hinge losses of both directions, summed (Faghri et al., "VSE++", BMVC 2018).
 
     l_i = max_j [m + s_ij - s_ii]+ + max_j [m + s_ji - s_ii]+ over j that are no pair of i.
+    ``soft``: instead of each maximum log(1 + sum_j exp((m + s_ij - s_ii) / T)), T = ``softness``, in nats:
+    the same hinge rounded off, which is the cross entropy of a softmax with margin (Wang et al., "Additive
+    margin softmax", 2018). A near duplicate, or one wrongly called a negative, then weighs as one among all.
 
     Args:
         similarity: (B, B), row: first modality, column: second; pairs on the diagonal.
         same: (B, B) True where j is no negative of i, the diagonal among them.
 
     Returns:
-        (B,) in 0..2 (2 + margin); 0 where the batch holds no negative.
+        (B,) in 0..2 (2 + margin), of ``soft`` without an upper bound; 0 where the batch holds no negative.
     """
     own = similarity.diagonal()
+    if negatives == "soft":
+        return _soft_hinge(similarity - own[:, None], same, margin, softness) + _soft_hinge(
+            similarity.t() - own[:, None], same, margin, softness
+        )
     across = (margin + similarity - own[:, None]).clamp_min(0.0).masked_fill(same, 0.0)
     down = (margin + similarity - own[None]).clamp_min(0.0).masked_fill(same, 0.0)
     if negatives == "hardest":
         return across.amax(1) + down.amax(0)
     count = (~same).sum(1).clamp_min(1)
     return across.sum(1) / count + down.sum(0) / count
+
+
+def _soft_hinge(excess: Tensor, same: Tensor, margin: float, softness: float) -> Tensor:
+    scaled = ((margin + excess) / softness).masked_fill(same, float("-inf"))
+    return torch.logsumexp(torch.cat((scaled, scaled.new_zeros(len(scaled), 1)), dim=1), dim=1)
 
 
 def assignments(pooled: Tensor, prototypes: Tensor, temperature: float) -> Tensor:
@@ -116,6 +130,6 @@ def pair_losses(
         prototypes: (K, d) of unit norm.
     """
     similarity = F.normalize(first, dim=1) @ F.normalize(second, dim=1).t()
-    triplet = triplet_losses(similarity, same_owner(owners), config.margin, config.negatives)
+    triplet = triplet_losses(similarity, same_owner(owners), config.margin, config.negatives, config.softness)
     agreement = agreement_losses(first, second, prototypes, config.agreement, config.temperature)
     return PairLoss(triplet, agreement, triplet + config.regularisation * agreement)

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from codec_runtime.adapters.graph import with_edges
-from codec_runtime.adapters.tokens import Tokens
+from codec_runtime.adapters.views import SampleTokens, view, views_of, with_view_edges
 
 CAPTIONS = "captions.txt"
 
@@ -76,8 +75,8 @@ class PairSet:
             *said* to be paired with.
     """
 
-    images: Tokens
-    texts: Tokens
+    images: SampleTokens
+    texts: SampleTokens
     owner: Tensor
 
     def __post_init__(self) -> None:
@@ -95,7 +94,18 @@ class PairSet:
         """The same with the graph within each modality computed once; as it is for 0 neighbours."""
         if not neighbours:
             return self
-        return PairSet(with_edges(self.images, neighbours), with_edges(self.texts, neighbours), self.owner)
+        images, texts = (with_view_edges(tokens, neighbours) for tokens in (self.images, self.texts))
+        return PairSet(images, texts, self.owner)
+
+    def said_to_be(self, owner: Tensor) -> PairSet:
+        """The same samples with other labels: (M,) in 0..N-1."""
+        return PairSet(self.images, self.texts, owner)
+
+    def looks(self) -> list[PairSet]:
+        """Ways to see the pairs: through everything and, with several encoders, through each alone."""
+        count = max(len(views_of(self.images)), len(views_of(self.texts)))
+        alone = [PairSet(view(self.images, i), view(self.texts, i), self.owner) for i in range(count)]
+        return [self, *alone] if count > 1 else [self]
 
     def of_images(self, images: Tensor) -> PairSet:
         """The pairs of the pictures at ``images`` (distinct indices), renumbered in that order."""

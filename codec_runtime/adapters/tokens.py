@@ -81,6 +81,17 @@ class Tokens:
         """At most the first ``most`` >= 1 tokens of each sample."""
         return replace(self, values=self.values[:, :most], mask=self.mask[:, :most], edges=None)
 
+    def grouped(self, size: int) -> Tokens:
+        """The mean of every ``size`` tokens in a row as one, in their dtype; the last may be of fewer."""
+        if size == 1:
+            return self
+        whole = self.padded(-(-self.values.shape[1] // size) * size)
+        shape = (len(self), whole.values.shape[1] // size, size)
+        weights = whole.mask.reshape(shape)[..., None].float()
+        sums = (whole.values.float().reshape(*shape, self.features) * weights).sum(2)
+        values = (sums / weights.sum(2).clamp_min(1.0)).to(self.values.dtype)
+        return replace(self, values=values, mask=whole.mask.reshape(shape).any(2), edges=None)
+
     def padded(self, length: int) -> Tokens:
         """``length`` places; raises TokenError if there are more already."""
         missing = length - self.values.shape[1]

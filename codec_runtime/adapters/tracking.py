@@ -45,14 +45,17 @@ class LabelRule(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         threshold: a confidence below it is low; in [0, 1].
         rounds: R, rounds in a row of disagreement after which a pair is pruned; 1..255.
+        repair: certainty from which a pair out of the gradient is learned with another partner; in [0, 1].
     """
 
     threshold: float = 0.5
     rounds: int = 3
+    repair: float = 0.7
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.threshold <= 1.0:
-            raise ValueError(f"threshold must be in [0, 1], got {self.threshold}")
+        for name in ("threshold", "repair"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if not 1 <= self.rounds <= 255:
             raise ValueError(f"rounds must be 1..255, got {self.rounds}")
 

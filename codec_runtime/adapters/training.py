@@ -6,7 +6,7 @@ runs the same epochs on its own pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,7 +16,7 @@ from codec_runtime.adapters.adapter import AdapterConfig, GraphAdapter
 from codec_runtime.adapters.evaluation import Retrieval, retrieval
 from codec_runtime.adapters.losses import LossConfig, PairLoss, pair_losses
 from codec_runtime.adapters.pairs import PairSet, batches
-from codec_runtime.adapters.tokens import Tokens
+from codec_runtime.adapters.views import SampleTokens
 
 _EMBED_BATCH = 256
 
@@ -86,28 +86,45 @@ def train_epoch(
     """One pass over the pairs, updating ``adapter``.
 
     Args:
-        kept: (M,) weight of each pair in the gradient; a pair of weight 0 stays a negative of the others.
-            A batch in which nothing is kept changes nothing.
+        kept: (M,) weight of each pair in the gradient; a pair of weight 0 is not in its batch at all: what it
+            shows is not known, so it is no negative either.
 
     Returns:
-        (M,) loss of each pair when its turn came; NaN for those left over (:func:`pairs.batches`).
+        (M,) loss of each pair when its turn came; NaN for those not kept or left over
+        (:func:`pairs.batches`).
     """
     adapter.train()
     seen = torch.full((len(pairs),), float("nan"))
-    for index in batches(len(pairs), batch, generator):
-        losses = batch_losses(adapter, pairs, index, prototypes, loss)
-        seen[index] = losses.total.detach()
-        weights = None if kept is None else kept[index]
-        if weights is not None and float(weights.sum()) <= 0:
-            continue
-        optimiser.zero_grad(set_to_none=True)
-        losses.mean(weights).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
+    weights = torch.ones(len(pairs)) if kept is None else kept
+    looks = pairs.looks()
+    for drawn in batches(len(pairs), batch, generator):
+        index = drawn[weights[drawn] > 0]
+        if len(index):
+            seen[index] = train_step(adapter, optimiser, looks, index, weights, prototypes, loss, generator)
     return seen
 
 
+def train_step(
+    adapter: GraphAdapter, optimiser: torch.optim.Optimizer, looks: Sequence[PairSet], index: Tensor,
+    weights: Tensor, prototypes: Tensor, loss: LossConfig, generator: torch.Generator,
+) -> Tensor:
+    """One step on the pairs at ``index`` (B,); their losses (B,).
+
+    Args:
+        looks: of :meth:`PairSet.looks`. With several, each step draws one, so that every encoder's projection
+            learns to serve alone and together: an encoder dropout.
+        weights: (M,) of all pairs.
+    """
+    place = int(torch.randint(len(looks), (1,), generator=generator)) if len(looks) > 1 else 0
+    losses = batch_losses(adapter, looks[place], index, prototypes, loss)
+    optimiser.zero_grad(set_to_none=True)
+    losses.mean(weights[index]).backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return losses.total.detach()
+
+
 @torch.no_grad()
-def embed(adapter: GraphAdapter, tokens: Tokens, prototypes: Tensor) -> Tensor:
+def embed(adapter: GraphAdapter, tokens: SampleTokens, prototypes: Tensor) -> Tensor:
     """Pooled embeddings (B, d) in evaluation mode, each a function of its own tokens alone."""
     adapter.eval()
     return torch.cat([

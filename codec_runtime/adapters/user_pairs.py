@@ -12,6 +12,7 @@ from codec_runtime.adapters.adapter import AdapterConfig
 from codec_runtime.adapters.aggregation import Weights
 from codec_runtime.adapters.confidence import label_confidence
 from codec_runtime.adapters.pairs import PairSet
+from codec_runtime.adapters.provisional import Judgement, kinship, provisional_labels
 from codec_runtime.adapters.training import (
     TrainingConfig,
     embed,
@@ -43,6 +44,7 @@ class UserPairs:
     def __post_init__(self) -> None:
         self.train = self.train.with_edges(self.config.neighbours)
         self.test = self.test.with_edges(self.config.neighbours)
+        self._kin = kinship(self.train.texts)
         self._adapter = new_adapter(self.config, self.training.seed)
         for part in self.frozen:
             self._adapter.get_submodule(part).requires_grad_(False)
@@ -52,34 +54,45 @@ class UserPairs:
         """N."""
         return len(self.train)
 
-    def confidence(self, weights: Weights, seed: int) -> Tensor:
-        """(N,) in [0, 1]: P(clean) of each pair under these weights.
+    @property
+    def given(self) -> Tensor:
+        """(N,) picture of each sentence, as it is said."""
+        return self.train.owner
 
-        Each mini-batch holds a picture once: two of its sentences would be each other's negatives.
+    def judge(self, weights: Weights, seed: int) -> Judgement:
+        """What these weights think of each pair.
+
+        The share of right labels is first guessed by mini-batches. Each
+        mini-batch holds a picture once: two of its sentences would be each other's negatives.
         """
         self._adapter.load_state_dict(weights)
         images = embed(self._adapter, self.train.images, self.prototypes)
         texts = embed(self._adapter, self.train.texts, self.prototypes)
         groups = distinct_batches(self.train.owner, self.training.batch, seed)
-        order = torch.cat(groups)
         matrices = [images[self.train.owner[index]] @ texts[index].t() for index in groups]
-        found = torch.empty(len(order))
-        found[order] = label_confidence(matrices)
-        return found
+        share = float(label_confidence(matrices).mean())
+        return provisional_labels(texts @ images.t(), self.train.owner, self._kin, share)
 
-    def train_epoch(self, weights: Weights, chosen: Tensor, seed: int) -> tuple[Weights, float]:
-        """One pass over the pairs of the (N,) bool ``chosen``; (new weights, mean loss of those seen).
+    def train_epoch(
+        self, weights: Weights, kept: Tensor, seed: int, partner: Tensor | None = None
+    ) -> tuple[Weights, float]:
+        """One pass over the pairs with a weight above 0; (new weights, mean loss of those seen).
 
-        The others stay negatives. The optimiser starts afresh, so that the result is a function of the
-        arguments.
+        The optimiser starts afresh, so that the result is a function of the arguments.
+
+        Args:
+            kept: (N,) bool or weight in [0, 1].
+            partner: (N,) picture that each sentence is taken for; None: as given.
         """
         self._adapter.load_state_dict(weights)
         losses = train_epoch(
-            self._adapter, new_optimiser(self._adapter, self.training), self.train, self.prototypes,
+            self._adapter, new_optimiser(self._adapter, self.training), self.train.said_to_be(
+                self.train.owner if partner is None else partner
+            ), self.prototypes,
             self.training.loss, torch.Generator().manual_seed(seed), batch=self.training.batch,
-            kept=chosen.float(),
+            kept=kept.float(),
         )
-        seen = losses[chosen & ~losses.isnan()]
+        seen = losses[~losses.isnan()]
         state = {name: value.detach().clone() for name, value in self._adapter.state_dict().items()}
         return state, float(seen.mean()) if len(seen) else 0.0
 

@@ -84,7 +84,7 @@ def codec_pair(spec: WorkerSpec) -> tuple[nn.Module, nn.Module]:
         raise ValueError(f"no decoder {spec.decoder!r} below {spec.weights}; there are {names or 'none'}")
     manifest, decoder = max(decoders, key=lambda pair: pair[0].version)
     for candidate, encoder in loaded:
-        if candidate.weights_sha256 == manifest.encoder_sha256:
+        if candidate.kind == "encoder" and candidate.weights_sha256 == manifest.encoder_sha256:
             return encoder.eval(), decoder.eval()
     raise ValueError(f"the encoder of decoder {spec.decoder!r} is not below {spec.weights}")
 

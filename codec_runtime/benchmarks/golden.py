@@ -76,9 +76,12 @@ class GoldenCase:
 
 
 def golden_cases(weights: Path = SHIPPED_WEIGHTS) -> Iterator[GoldenCase]:
-    """Every bundle below ``weights``, then every registered architecture."""
+    """Every codec bundle below ``weights``, then every registered architecture; bundles of other kinds, e.g.
+    adapters, do not take pictures."""
     for directory in find_bundles(weights):
         manifest, _ = load_module(directory)
+        if manifest.architecture not in {**ENCODERS, **DECODERS}:
+            continue
         name = str(directory.relative_to(weights))
         yield GoldenCase(name, manifest.architecture, partial(_bundled, directory), True)
     for architecture in sorted({**ENCODERS, **DECODERS}):

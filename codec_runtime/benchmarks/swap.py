@@ -31,6 +31,7 @@ import numpy as np
 
 from codec_runtime.benchmarks.codec import BenchError, machine
 from codec_runtime.benchmarks.swap_load import PREFIX, READY, SNR_DB, Exchange, LoadSpec, user_name
+from codec_runtime.benchmarks.swap_statistics import p99_ratio_interval
 from codec_runtime.contract import paths
 from codec_runtime.contract.directives import Directive, DirectiveBatch
 from codec_runtime.contract.updates import ActivationReport
@@ -61,8 +62,8 @@ class Plan:
     """How the benchmark goes.
 
     Attributes:
-        swaps: activations in all; seconds: both kinds of phases together, longer if the swaps need it.
-        phase_s: of one phase.
+        swaps: activations in all, at an even pace over ``seconds``; as much time passes without swaps.
+        phase_s: of one phase, longer if the activations are behind that pace.
         clients, side: of the load.
         first_version: of the decoder versions delivered, and so on upwards.
         encoder_version, decoder: the pair that is served.
@@ -109,6 +110,10 @@ class SwapBenchmark:
         """Of the exchanges that lie within phases of that kind, ms."""
         return _within(self.exchanges, [phase for phase in self.phases if phase.swapping == swapping])
 
+    def seconds(self, swapping: bool) -> float:
+        """Duration of the phases of that kind."""
+        return sum(phase.ended_s - phase.begun_s for phase in self.phases if phase.swapping == swapping)
+
     def pair_ratios(self) -> list[float]:
         """99th percentile of each phase with swaps by the one of the phase before it."""
         pairs = [
@@ -116,6 +121,14 @@ class SwapBenchmark:
             for pair in zip(self.phases, self.phases[1:], strict=False) if pair[1].swapping
         ]
         return [_percentile(on, 99) / _percentile(off, 99) for off, on in pairs if on and off]
+
+    def ratio_interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the ratio of the 99th percentiles."""
+        on, off = (
+            [_within(self.exchanges, [phase]) for phase in self.phases if phase.swapping == swapping]
+            for swapping in (True, False)
+        )
+        return p99_ratio_interval(on, off)
 
     def as_dict(self) -> dict[str, Any]:
         on, off = self.latencies(swapping=True), self.latencies(swapping=False)
@@ -131,6 +144,7 @@ class SwapBenchmark:
             "mixed_version": sum(bool(e.mixed) for e in self.exchanges),
             "publish_ms_max": round(max(self.publish_ms), 4),
             "p99_ratio": round(_percentile(on, 99) / _percentile(off, 99), 3),
+            "p99_ratio_ci95": [round(bound, 3) for bound in self.ratio_interval()],
             "p99_ratio_phases": {
                 "pairs": len(ratios),
                 **{f"p{q}": round(_percentile(ratios, q), 3) for q in (0, 25, 50, 75, 100) if ratios},
@@ -143,7 +157,7 @@ class SwapBenchmark:
             "versions_seen": len({e.version for e in self.exchanges if e.version}),
             "clients": self.plan.clients,
             "picture": f"{self.plan.side}x{self.plan.side}",
-            "seconds": round(self.phases[-1].ended_s - self.phases[0].begun_s, 1),
+            "seconds": {"swaps": round(self.seconds(True), 1), "none": round(self.seconds(False), 1)},
             "backend": self.backend,
             "settings": self.settings,
             "first_problem": reasons[0] if reasons else "",
@@ -159,11 +173,13 @@ class SwapBenchmark:
             for name in ("p50_ms", "p90_ms", "p99_ms")
         ]
         spread = told["p99_ratio_phases"]
+        low, high = told["p99_ratio_ci95"]
         return "\n".join([
-            f"{told['swaps']} swaps in {told['seconds']:.0f} s under {told['clients']} clients "
+            f"{told['swaps']} swaps in {told['seconds']['swaps']:.0f} s under {told['clients']} clients "
             f"({told['picture']}, {told['backend']}): {told['failed']} failed, "
             f"{told['mixed_version']} mixed versions",
             f"{'exchange':8}{'with swaps':>13}{'without':>13}{'ratio':>9}", *rows,
+            f"p99 ratio {told['p99_ratio']:.3f}, 95 % confidence {low:.3f} to {high:.3f}",
             *([f"p99 ratio of {spread['pairs']} pairs of phases: {spread['p0']:.2f} to {spread['p100']:.2f}, "
                f"median {spread['p50']:.2f}"] if spread["pairs"] else []),
             f"publish at most {told['publish_ms_max']:.3f} ms; verification {told['verify_ms_median']:.0f} "
@@ -174,8 +190,9 @@ class SwapBenchmark:
 
 
 def _within(exchanges: Sequence[Exchange], phases: Sequence[Phase]) -> list[float]:
-    """Latencies (ms) of the exchanges that lie within one of ``phases`` and off its beginning."""
-    spans = [(phase.begun_s + _SEAM_S, phase.ended_s) for phase in phases]
+    """Latencies (ms) of the exchanges that lie within one of ``phases``; the first of those without swaps
+    still feel the last swap, and do not count."""
+    spans = [(phase.begun_s + (0.0 if phase.swapping else _SEAM_S), phase.ended_s) for phase in phases]
     return [
         1e3 * (e.ended_s - e.begun_s) for e in exchanges
         if not e.failed and any(begun <= e.begun_s and e.ended_s <= ended for begun, ended in spans)
@@ -234,7 +251,8 @@ def bench_swap(
         plan, backend, [r.publish_ms for r in reports], [r.verify_ms for r in reports],
         [r.load_ms for r in reports], exchanges, phases, growth,
         {
-            "activation_nice": settings.activation_nice, "inference_nice": settings.inference_nice,
+            "activation_nice": settings.activation_nice,
+            "activation_share": settings.activation_share, "inference_nice": settings.inference_nice,
             "batch_wait_ms": settings.batch_wait_ms, "threads": settings.torch_threads,
         },
     )
@@ -244,19 +262,19 @@ def _swaps(
     site: _Process, port: int, plan: Plan, deliver: Callable[[str, int], ActivationReport],
     on_swap: Callable[[], object],
 ) -> tuple[list[ActivationReport], list[Phase], float]:
-    """Phases without and with swaps in turn, until both the swaps and the seconds are over."""
+    """Phases without and with swaps in turn, until all swaps are done."""
     reports: list[ActivationReport] = []
     phases: list[Phase] = []
     rss: list[float] = []
-    interval = plan.seconds / 2 / plan.swaps
-    started = time.monotonic()
-    while len(reports) < plan.swaps or time.monotonic() < started + plan.seconds:
+    interval = plan.seconds / plan.swaps
+    at_a_time = max(1, round(plan.phase_s / interval))
+    while len(reports) < plan.swaps:
         quiet = Phase(False, time.monotonic())
-        time.sleep(plan.phase_s)
+        time.sleep(_SEAM_S + plan.phase_s)
         quiet.ended_s = time.monotonic()
         busy = Phase(True, quiet.ended_s)
         due = busy.begun_s
-        while time.monotonic() < busy.begun_s + plan.phase_s and len(reports) < plan.swaps:
+        for _ in range(min(at_a_time, plan.swaps - len(reports))):
             time.sleep(max(0.0, due - time.monotonic()))
             version = plan.first_version + len(reports)
             report = deliver(f"http://127.0.0.1:{port}", version)
@@ -267,8 +285,9 @@ def _swaps(
             rss.append(site.rss_mb())
             on_swap()
             due += interval
+        time.sleep(max(0.0, due - time.monotonic()))
         busy.ended_s = time.monotonic()
-        phases += [quiet, busy] if busy.ended_s - busy.begun_s > _SEAM_S else [quiet]
+        phases += [quiet, busy]
     time.sleep(_SEAM_S)
     return reports, phases, rss[-1] - rss[min(_UNCOUNTED_SWAPS, len(rss)) - 1]
 

@@ -23,13 +23,15 @@ from codec_runtime.bundle.errors import (
 from codec_runtime.bundle.tensor_file import TensorHeader
 from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
 from codec_runtime.contract.bundle import BundleKind, BundleManifest
+from codec_runtime.split.classifiers import CLASSIFIERS
 
 ARCHITECTURES: Mapping[str, Mapping[str, type[nn.Module]]] = {
-    "encoder": {**ENCODERS, **TEXT_ENCODERS}, "decoder": DECODERS, "adapter": ADAPTERS, "skb": KNOWLEDGE_BASES
+    "encoder": {**ENCODERS, **TEXT_ENCODERS}, "decoder": DECODERS, "adapter": ADAPTERS,
+    "skb": KNOWLEDGE_BASES, "classifier": CLASSIFIERS,
 }
 """Architectures of this runtime by kind. Bundles of another kind can be made, checked and delivered."""
 
-SERVED_KINDS = ("encoder", "decoder")
+SERVED_KINDS = ("encoder", "decoder", "adapter", "skb", "classifier")
 """Kinds that the runtime loads; the others are sound or not, but are of no use to it yet."""
 _RANDOM: Final = frozenset(
     {
@@ -37,9 +39,10 @@ _RANDOM: Final = frozenset(
         torch.Tensor.normal_, torch.Tensor.uniform_,
     }
 )
-_SHAPES_KEPT: Final = 32
-_shapes: dict[str, Mapping[str, torch.Size]] = {}
-"""Tensors of architectures that were built once, by architecture and configuration."""
+_BLANKS_KEPT: Final = 32
+_blanks: dict[str, nn.Module] = {}
+"""Untrained modules that were built once, by architecture and configuration. Memory that nobody has written
+to is not there yet, so they cost little."""
 
 
 def tensor_problems(header: TensorHeader, manifest: BundleManifest, path: Path) -> Iterator[BundleError]:
@@ -96,6 +99,22 @@ def build_blank(
         raise ManifestError(f"{origin}: {architecture}: {error}") from error
 
 
+def known_blank(
+    kind: BundleKind, architecture: str, hyperparameters: Mapping[str, object], origin: Path
+) -> nn.Module:
+    """As :func:`build_blank`, but one module for all who ask: not to be changed. The bundles of a site are of
+    few architectures."""
+    # repr: 1, 1.0 and True are one key of a dictionary, but not one hyper-parameter
+    key = repr((kind, architecture, sorted(hyperparameters.items())))
+    blank = _blanks.get(key)
+    if blank is None:
+        blank = build_blank(kind, architecture, hyperparameters, origin)
+        if len(_blanks) >= _BLANKS_KEPT:
+            _blanks.clear()
+        _blanks[key] = blank
+    return blank
+
+
 class _NoRandomNumbers(TorchFunctionMode):
     """Leaves tensors as they are that a module fills at random: half of the time of building one that is
     given its parameters next. Of this thread alone."""
@@ -114,20 +133,11 @@ def architecture_problems(
 ) -> Iterator[BundleError]:
     """As :func:`state_problems`, of the architecture that ``manifest`` names and the shapes of a state.
 
-    What it wants is remembered: the bundles of a site are of few architectures.
-
     Raises:
         UnknownArchitectureError, ManifestError: there is no such module.
     """
-    # repr: 1, 1.0 and True are one key of a dictionary, but not one hyper-parameter
-    key = repr((manifest.kind, manifest.architecture, sorted(manifest.hyperparameters.items())))
-    wanted = _shapes.get(key)
-    if wanted is None:
-        blank = build_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
-        wanted = {name: tensor.shape for name, tensor in blank.state_dict().items()}
-        if len(_shapes) >= _SHAPES_KEPT:
-            _shapes.clear()
-        _shapes[key] = wanted
+    blank = known_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
+    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items()}
     yield from _shape_problems(shapes, wanted, manifest.architecture, origin)
 
 

@@ -33,7 +33,11 @@ class Flushing:
 
     def begin(self, paths: Iterable[Path]) -> None:
         """Start on ``paths``."""
-        self._begun += [self._threads.submit(_flush, path) for path in paths]
+        self._begun += [self._threads.submit(flush, path) for path in paths]
+
+    def join(self, begun: Future[None]) -> None:
+        """Wait at the end for a flush that was begun elsewhere, too."""
+        self._begun.append(begun)
 
     def finish(self) -> None:
         """Return when all that was begun is durable.
@@ -64,7 +68,8 @@ def make_folder(directory: Path) -> list[Path]:
     return [place.parent for place in missing]
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Flush one file or directory; raises OSError if the disk fails."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,24 @@ def read_bounded(path: Path, limit: int, on_bytes: OnBytes | None = None) -> byt
     if size > limit:
         raise SizeLimitError(f"{path}: larger than the limit of {limit} bytes")
     return b"".join(parts)
+
+
+def files_below(directory: Path) -> list[Path]:
+    """All files below ``directory`` but hidden ones, which are somebody's temporaries."""
+    return [Path(folder, name) for folder, _, names in os.walk(directory) for name in names if name[0] != "."]
+
+
+def sizes_below(directory: str) -> dict[str, int]:
+    """Bytes of the files of :func:`files_below` by path; one that goes away meanwhile may be left out."""
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                sizes |= sizes_below(entry.path)
+            elif entry.name[0] != ".":
+                with contextlib.suppress(FileNotFoundError):
+                    sizes[entry.path] = entry.stat().st_size
+    return sizes
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from codec_runtime.bundle.arrivals import Arrivals
 from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
+from codec_runtime.bundle.files import files_below, sizes_below
 from codec_runtime.bundle.partial import Chunk, PartialFiles
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.contract.ranges import ByteRange
@@ -46,11 +47,14 @@ class Inbox:
 
     Args:
         directory: created if missing.
-        max_file_bytes: limit of one file.
+        max_file_bytes: limit of one file, and of the memory for files that have just come.
         max_files: limit over the whole inbox; the byte limit is ``8 * max_file_bytes``.
         max_partials: target files in transfer at a time, part of ``max_files``; partial_max_age_s: since the
             last byte of one that is forgotten.
         reached: told every step; for tests.
+
+    Attributes:
+        arrivals: targets that came in this process, in memory.
     """
 
     def __init__(
@@ -70,28 +74,40 @@ class Inbox:
         self._digests: dict[Path, tuple[int, int, str]] = {}
         for area in ("metadata", "targets"):
             (directory / area).mkdir(parents=True, exist_ok=True)
+        self.arrivals = Arrivals(max_file_bytes)
         self._partial = PartialFiles(
-            directory / "partial", max_files=max_partials, max_age_s=partial_max_age_s, admit=self._admit,
-            complete=self._complete,
+            directory / "partial", max_files=max_partials, max_age_s=partial_max_age_s,
+            admit=lambda path, size: self._admit({path: size}), complete=self._complete,
+            arrivals=self.arrivals,
         )
 
     def put(self, area: Area, name: str, data: bytes) -> None:
-        """Store a file, replacing an earlier one of that name.
+        """:meth:`put_all` for one file."""
+        self.put_all([(area, name, data)])
+
+    def put_all(self, files: Sequence[tuple[Area, str, bytes]]) -> None:
+        """Store files in this order, replacing earlier ones of the same name; all of them are admitted first.
 
         Raises:
             UnsafePathError, FileTooLargeError, InboxFullError. OSError: the disk failed; an earlier file of
             that name is still there.
         """
         self._reached("inbox: bytes received")
-        self._check_size(name, len(data))
-        path = self._path(area, name)
-        self._admit(path, len(data))
+        for _, name, data in files:
+            self._check_size(name, len(data))
+        paths = [self._path(area, name) for area, name, _ in files]
+        self._admit({path: len(data) for path, (_, _, data) in zip(paths, files, strict=True)})
+        for path, (_, name, data) in zip(paths, files, strict=True):
+            self._store(path, name, data)
+
+    def _store(self, path: Path, name: str, data: bytes) -> None:
         with _collisions(name):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not flushed: nothing here is trusted, so what a power cut garbles is found and pushed again.
             temporary = path.with_name(f".{path.name}.tmp")
             temporary.write_bytes(data)
             temporary.replace(path)
+        self.arrivals.forget(path)
         self._reached("inbox: file stored")
 
     def begin_chunk(self, name: str, span: ByteRange) -> Chunk:
@@ -131,7 +147,7 @@ class Inbox:
         """sha256 (hex) of each target file by TUF target path (no hash in the name)."""
         root = self.directory / "targets"
         found: dict[str, str] = {}
-        for path in sorted(file for file in self._files() if file.is_relative_to(root)):
+        for path in sorted(files_below(root)):
             relative = path.relative_to(root)
             name = _HASH_PREFIX.sub("", relative.name)
             found[str(relative.with_name(name))] = self._sha256(path)
@@ -143,6 +159,7 @@ class Inbox:
         for path in (self.directory / "targets" / check_name(bundle)).glob("*"):
             path.unlink(missing_ok=True)
             self._digests.pop(path, None)
+            self.arrivals.forget(path)
 
     def discard_old_metadata(self, keep: int = 3) -> None:
         """Remove versioned metadata but the newest ``keep`` of each role; roots stay, they form a chain."""
@@ -158,28 +175,27 @@ class Inbox:
         if size > self._max_file_bytes:
             raise FileTooLargeError(f"{name}: {size} bytes, the limit is {self._max_file_bytes}")
 
-    def _admit(self, path: Path, size: int) -> None:
-        """Raises InboxFullError if ``path`` with ``size`` bytes would exceed a bound of the whole inbox."""
-        name = str(path.relative_to(self.directory))
-        reserved = self._partial.reserved()
-        sizes: dict[Path, int] = {}
-        for file in self._files():
-            with contextlib.suppress(FileNotFoundError):  # a transfer that has just become a target
-                sizes[file] = file.stat().st_size
-        others = {*sizes, *reserved} - {path}
-        sizes = {file: max(sizes.get(file, 0), reserved.get(file, 0)) for file in others}
-        if len(sizes) >= self._max_files:
+    def _admit(self, wanted: Mapping[Path, int]) -> None:
+        """Raises InboxFullError if files of so many bytes would exceed a bound of the whole inbox."""
+        name = ", ".join(str(path.relative_to(self.directory)) for path in wanted)[:200]
+        sizes = sizes_below(str(self.directory))
+        for file, total in self._partial.reserved().items():
+            sizes[str(file)] = max(sizes.get(str(file), 0), total)
+        for path in wanted:
+            sizes.pop(str(path), None)
+        if len(sizes) + len(wanted) > self._max_files:
             raise InboxFullError(f"{name}: the inbox already holds {len(sizes)} files")
-        if sum(sizes.values()) + size > 8 * self._max_file_bytes:
+        if sum(sizes.values()) + sum(wanted.values()) > 8 * self._max_file_bytes:
             raise InboxFullError(f"{name}: the inbox holds its limit of {8 * self._max_file_bytes} bytes")
 
-    def _complete(self, partial: Path, digest: str) -> None:
+    def _complete(self, partial: Path, digest: str) -> Path:
         target = self.directory / "targets" / partial.relative_to(self.directory / "partial")
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.replace(target)
         stat = target.stat()
         self._digests[target] = (stat.st_mtime_ns, stat.st_size, digest)
         self._reached("inbox: file stored")
+        return target
 
     def _path(self, area: Area | Literal["partial"], name: str) -> Path:
         if area == "metadata" and "/" in name:
@@ -189,15 +205,6 @@ class Inbox:
         if not path.resolve().is_relative_to(root):  # a symbolic link below the inbox
             raise UnsafePathError(f"name {name!r} leaves the inbox")
         return path
-
-    def _files(self) -> list[Path]:
-        # Hidden names are temporaries of this process: check_name lets none in from outside.
-        return [
-            Path(folder, name)
-            for folder, _, names in os.walk(self.directory)
-            for name in names
-            if name[0] != "."
-        ]
 
     def _sha256(self, path: Path) -> str:
         with contextlib.suppress(FileNotFoundError):

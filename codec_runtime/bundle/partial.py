@@ -5,12 +5,15 @@ Rules:
 1. A partial file holds the first bytes of its target, without a gap; only a chunk that begins where it ends
    makes it longer. A chunk that is there already changes nothing.
 2. It becomes a target by one rename, and only after all bytes are there and their sha256 is the one in its
-   name. With another sha256 it is thrown away. It is not flushed to disk: as a target it is not trusted
-   either, and is flushed when it is installed.
-3. What a process leaves behind is resumed by the next: the length of the file is all the state there is.
-   Bytes that a power cut garbled are found by rule 2, or by the listing if it was a target already.
+   name. With another sha256 it is thrown away. Nobody waits for the disk: as a target it is not trusted
+   either, and has to be durable when it is installed.
+3. What a process leaves behind is resumed by the next: the length of the file is all the state there is, and
+   its bytes are read again for the sha256. Bytes that a power cut garbled are found by rule 2, or by the
+   listing if it was a target already.
 4. Of two writers of one file the later one counts: the earlier is a connection that its client has given up.
 5. Their number, the bytes they may grow to and their age are bounded.
+6. Bytes are written and hashed outside of the lock, so that several files may come at once; whoever else
+   wants to do something to a file that is being written waits.
 
 All of it blocks; callers run it in a thread.
 """
@@ -23,16 +26,18 @@ import io
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from codec_runtime.bundle.arrivals import Arrivals
 from codec_runtime.bundle.errors import (
     InboxFullError,
     LengthOrHashMismatchError,
     SupersededTransferError,
     UnsafePathError,
 )
+from codec_runtime.bundle.files import files_below
 from codec_runtime.contract.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -43,8 +48,8 @@ _READ: Final = 1 << 20
 
 Admit = Callable[[Path, int], None]
 """Raises :class:`InboxFullError` if a file of so many bytes may not be added to the inbox."""
-Complete = Callable[[Path, str], None]
-"""Moves a partial file that is whole to its place; told its sha256."""
+Complete = Callable[[Path, str], Path]
+"""Moves a partial file that is whole to its place, which it returns; told its sha256."""
 
 
 class Chunk:
@@ -93,6 +98,7 @@ class PartialFiles:
     Args:
         max_files: at a time. max_age_s: since the last byte of one that is forgotten.
         admit: bound of the whole inbox, asked before a file is begun. complete: see :data:`Complete`.
+        arrivals: told of files that came from their first byte to the last without a break, with the bytes.
         clock: seconds since the epoch, as file times are.
     """
 
@@ -104,6 +110,7 @@ class PartialFiles:
         max_age_s: float,
         admit: Admit,
         complete: Complete,
+        arrivals: Arrivals,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
@@ -111,18 +118,24 @@ class PartialFiles:
         self._max_age_s = max_age_s
         self._admit = admit
         self._complete = complete
+        self._arrivals = arrivals
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = threading.Condition(threading.RLock())
+        self._in_work: set[Path] = set()
         self._writers: dict[Path, Chunk] = {}
         self._hashes: dict[Path, tuple[int, _Hash]] = {}
+        self._contents: dict[Path, bytearray] = {}
         self._totals: dict[Path, int] = {}
         directory.mkdir(parents=True, exist_ok=True)
 
     def listing(self) -> dict[str, int]:
         """Bytes kept, by path with the hash in the name."""
         with self._lock:
-            self._forget_old()
-            return {str(path.relative_to(self._directory)): path.stat().st_size for path in self._files()}
+            files = files_below(self._directory)
+            self._forget_old(files)
+            return {
+                str(path.relative_to(self._directory)): path.stat().st_size for path in files if path.exists()
+            }
 
     def reserved(self) -> dict[Path, int]:
         """Bytes to which each may grow, as far as its total has been said to this process."""
@@ -143,21 +156,25 @@ class PartialFiles:
         if _HASHED.fullmatch(path.name) is None:
             raise UnsafePathError(f"{path.name[:80]}: chunks are of a file named <sha256>.<file>")
         with self._lock:
+            self._wait_for(path)
+            files = files_below(self._directory)
             if path not in self._totals:
-                self._forget_old()
+                self._forget_old(files)
             have = path.stat().st_size if path.is_file() else 0
             if have > span.total:  # not the beginning of that file
                 self._drop(path)
                 have = 0
             if path not in self._totals:
                 self._admit(path, span.total)
-                others = {*self._files(), *self._totals} - {path}
+                others = {*filter(Path.exists, files), *self._totals} - {path}
                 if len(others) >= self._max_files:
                     raise InboxFullError(f"{path.name}: {len(others)} files are in transfer already")
             chunk = Chunk(self, path, span, have, wanted=span.first == have < span.total)
             if chunk.wanted:
                 self._writers[path] = chunk
                 self._totals[path] = span.total
+                if have == 0 and (room := self._arrivals.room_for(path, span.total)) is not None:
+                    self._contents[path] = room
             elif have == span.total:
                 chunk.offset = self._finish(path, span.total)
             return chunk
@@ -165,21 +182,35 @@ class PartialFiles:
     def append(self, path: Path, writer: Chunk, parts: Sequence[bytes]) -> int:
         """See :meth:`Chunk.append`; returns the bytes that are there."""
         with self._lock:
+            self._wait_for(path)
             self._check(path, writer)
             have, digest = self._hash(path)
+            # Not true any more if the disk fails half-way.
+            self._hashes.pop(path, None)
+            content = self._contents.pop(path, None)
+            self._in_work.add(path)
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._hashes.pop(path, None)  # not true any more if the disk fails half-way
             with path.open("ab", buffering=0) as file:
                 for part in parts:
                     _write(file, part)
                     digest.update(part)
                     have += len(part)
+                    if content is not None:
+                        content += part
             self._hashes[path] = have, digest
+            if content is not None:
+                self._contents[path] = content
             return have
+        finally:
+            with self._lock:
+                self._in_work.remove(path)
+                self._lock.notify_all()
 
     def finish(self, path: Path, writer: Chunk, total: int) -> int:
         """See :meth:`Chunk.finish`."""
         with self._lock:
+            self._wait_for(path)
             self._check(path, writer)
             del self._writers[path]
             return self._finish(path, total)
@@ -189,15 +220,17 @@ class PartialFiles:
         with self._lock:
             if self._writers.get(path) is writer:
                 del self._writers[path]
+                self._contents.pop(path, None)  # who knows when it goes on
+                self._arrivals.give_up(path)
                 if not path.exists():  # no byte came, so nothing is owed to it
                     self._totals.pop(path, None)
 
     def discard(self, folder: Path) -> None:
         """Forget the partial files in ``folder``."""
         with self._lock:
-            for path in self._files():
-                if path.parent == folder:
-                    self._drop(path)
+            for path in files_below(folder):
+                self._wait_for(path)
+                self._drop(path)
 
     def _finish(self, path: Path, total: int) -> int:
         size, digest = self._hash(path)
@@ -210,9 +243,16 @@ class PartialFiles:
                 f"{path.name}: {size} bytes with sha256 {found[:12]}... are not the file of that name and "
                 "are thrown away"
             )
-        self._complete(path, found)
+        content = self._contents.pop(path, None)
+        target = self._complete(path, found)
         self._drop(path)
+        # Last, since changing names waits for a flush that has begun.
+        if content is not None and len(content) == size:
+            self._arrivals.complete(target, content, found)
         return total
+
+    def _wait_for(self, path: Path) -> None:
+        self._lock.wait_for(lambda: path not in self._in_work)
 
     def _check(self, path: Path, writer: Chunk) -> None:
         if self._writers.get(path) is not writer:
@@ -231,21 +271,19 @@ class PartialFiles:
                     digest.update(piece)
         return size, digest
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, files: Iterable[Path]) -> None:
         limit = self._clock() - self._max_age_s
-        for path in self._files():
-            if path not in self._writers and path.stat().st_mtime < limit:
+        for path in files:
+            if path not in self._writers and path not in self._in_work and path.stat().st_mtime < limit:
                 self._drop(path)
 
     def _drop(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # not empty, or not there
             path.parent.rmdir()
-        for known in (self._writers, self._hashes, self._totals):
+        for known in (self._writers, self._hashes, self._contents, self._totals):
             known.pop(path, None)
-
-    def _files(self) -> list[Path]:
-        return [path for path in self._directory.rglob("*") if path.is_file()]
+        self._arrivals.give_up(path)
 
 
 def _write(file: io.FileIO, data: bytes) -> None:

@@ -11,6 +11,8 @@ delta states the size of its result; it is refused, if too large, before a plane
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Final
 from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
+from codec_runtime.bundle.arrivals import same_file
 from codec_runtime.bundle.delta import rebuild_weights
 from codec_runtime.bundle.errors import (
     BundleError,
@@ -29,32 +32,44 @@ from codec_runtime.bundle.errors import (
 )
 from codec_runtime.bundle.manifest_file import read_manifest
 from codec_runtime.bundle.store import WEIGHTS_LIMIT, find_bundles, read_weights
-from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest
 
 PARENT_FIELD: Final = "parent_sha256"
 """Signed custom metadata of a delta: sha256 (hex) of the weights file that it applies to."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-def bundles_here(roots: Iterable[Path]) -> list[tuple[Path, BundleManifest]]:
-    """Directory and manifest of every bundle below ``roots`` whose manifest can be read."""
-    found = []
-    for directory in (place for root in roots for place in find_bundles(root)):
-        try:
-            found.append((directory, read_manifest(directory)))
-        except BundleError:
-            continue  # not served and no parent; what serves was checked when it was loaded
-    return found
+class BundlesHere:
+    """The bundles below ``roots``, ``ROOT/KIND/NAME/VERSION``; a manifest is parsed again only if its file is
+    another one."""
+
+    def __init__(self, roots: Iterable[Path]) -> None:
+        self._roots = list(roots)
+        self._known: dict[Path, tuple[os.stat_result, BundleManifest]] = {}
+
+    def manifests(self) -> list[tuple[Path, BundleManifest]]:
+        """Directory and manifest of every bundle whose manifest can be read."""
+        known, found = self._known, dict[Path, tuple[os.stat_result, BundleManifest]]()
+        for directory in (place for root in self._roots for place in find_bundles(root)):
+            # One that cannot be read is not served and no parent; what serves was checked when it was loaded.
+            with contextlib.suppress(BundleError, FileNotFoundError):
+                file = (directory / MANIFEST_FILE).stat()
+                entry = known.get(directory)
+                if entry is None or not same_file(entry[0], file):
+                    entry = file, read_manifest(directory)
+                found[directory] = entry
+        self._known = found
+        return [(directory, manifest) for directory, (_, manifest) in found.items()]
 
 
-def parent_weights(roots: Iterable[Path], sha256: str) -> bytes:
-    """The weights file of that hash among the bundles below ``roots``.
+def parent_weights(here: BundlesHere, sha256: str) -> bytes:
+    """The weights file of that hash among the bundles that are here.
 
     Raises:
         MissingParentError: there is none, or it is damaged.
     """
     damage = ""
-    for directory, manifest in bundles_here(roots):
+    for directory, manifest in here.manifests():
         if manifest.weights_sha256 == sha256:
             try:
                 return read_weights(directory, manifest)
@@ -66,13 +81,13 @@ def parent_weights(roots: Iterable[Path], sha256: str) -> bytes:
     )
 
 
-def rebuilt_weights(weights: TargetFile, delta: TargetFile, delta_file: Path, roots: Iterable[Path]) -> bytes:
+def rebuilt_weights(weights: TargetFile, delta: TargetFile, delta_file: bytes, here: BundlesHere) -> bytes:
     """The bytes of the signed weights file, made from its delta.
 
     Args:
         weights, delta: what the verified metadata says of the two.
-        delta_file: the delta, its own length and hash checked.
-        roots: where the parent may be, ``ROOT/KIND/NAME/VERSION``.
+        delta_file: the bytes of the delta, their own length and hash checked.
+        here: among which the parent may be.
 
     Raises:
         SizeLimitError: the delta is larger than what it stands for, or the result than it is signed.
@@ -84,9 +99,9 @@ def rebuilt_weights(weights: TargetFile, delta: TargetFile, delta_file: Path, ro
     parent = (delta.custom or {}).get(PARENT_FIELD)
     if not isinstance(parent, str) or not _SHA256.fullmatch(parent):
         raise CustomMismatchError(f"{delta.path}: signed custom says {PARENT_FIELD} = {parent!r}: no sha256")
-    before = parent_weights(roots, parent)
+    before = parent_weights(here, parent)
     try:
-        result = rebuild_weights(before, delta_file.read_bytes(), delta.path, limit=weights.length)
+        result = rebuild_weights(before, delta_file, delta.path, limit=weights.length)
         weights.verify_length_and_hashes(result)
     except SizeLimitError:
         raise

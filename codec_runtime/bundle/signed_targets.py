@@ -1,14 +1,17 @@
 """The target files that verified TUF metadata names, and what the director says in it.
 
 A target is read once: the caller is given the very bytes whose length and hash were checked, and no file is
-trusted to hold them still. It gets its place in the staging directory as a second name (hard link) of the
-inbox's file where that is, without doubt, the file that was read, else by writing the bytes.
+trusted to hold them still. Bytes that came in this process were hashed as they came, and are not read at all
+(:mod:`codec_runtime.bundle.arrivals`). A target gets its place in the staging directory as a second name
+(hard link) of the inbox's file where that is, without doubt, the file that was read or written, else by
+writing the bytes.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +19,7 @@ from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, Repos
 from tuf.api.metadata import TargetFile, Targets  # type: ignore[attr-defined]
 from tuf.ngclient.updater import Updater
 
+from codec_runtime.bundle.arrivals import Arrival, same_file
 from codec_runtime.bundle.director import Assignment, assignment_paths, parse_assignment
 from codec_runtime.bundle.errors import (
     InvalidMetadataError,
@@ -29,6 +33,14 @@ from codec_runtime.bundle.refusals import refusal_of
 
 _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOENT})
 """Another file system, one without hard links, too many, or the inbox's name is gone."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The content of a target, of the signed length and hash; ``arrival`` if it came in this process."""
+
+    data: bytes | bytearray
+    arrival: Arrival | None = None
 
 
 class SignedTargets:
@@ -69,16 +81,31 @@ class SignedTargets:
         """Whether a file under the target's name is in the inbox or installed; its content is not checked."""
         return self._fetcher.target(_hashed(target)) is not None
 
-    def take(self, target: TargetFile, place: Path) -> bytes:
+    def take(self, target: TargetFile, place: Path) -> Taken:
         """The content of a target, its length and hash checked, which ``place`` holds then too.
 
         Raises:
             RefusalError, MissingFileError. OSError: the disk failed.
         """
+        source, taken, file = self._checked(target)
+        if not _linked(source, place, file):
+            place.write_bytes(taken.data)
+        return taken
+
+    def read(self, target: TargetFile) -> bytes:
+        """As :meth:`take`, for a file that needs no place."""
+        return bytes(self._checked(target)[1].data)
+
+    def _checked(self, target: TargetFile) -> tuple[Path, Taken, os.stat_result]:
+        """Where a target is, its content, and the file that it was read from or written to."""
         name = _hashed(target)
         source = self._fetcher.target(name)
         if source is None:
             raise MissingFileError(f"targets/{name} is not in the inbox")
+        arrival = self._inbox.arrivals.of(source)
+        signed = target.length, {"sha256": arrival.sha256 if arrival else ""}
+        if arrival is not None and signed == (len(arrival.content), target.hashes):
+            return source, Taken(arrival.content, arrival), arrival.file
         with source.open("rb", buffering=0) as file:
             data = _read(file.fileno(), target.length + 1)
             try:
@@ -87,9 +114,7 @@ class SignedTargets:
                 target.verify_length_and_hashes(data)
             except (RepositoryError, DownloadError) as error:
                 raise refusal_of(error, self._inbox) from error
-            if not _linked(source, place, os.fstat(file.fileno())):
-                place.write_bytes(data)
-        return data
+            return source, Taken(data), os.fstat(file.fileno())
 
     def assignment(self, site: str) -> Assignment | None:
         """What the director assigns to ``site``; None if the metadata has no director.
@@ -137,10 +162,7 @@ def _linked(source: Path, place: Path, read: os.stat_result) -> bool:
         if error.errno in _NO_LINKS:
             return False
         raise
-    found = place.stat()
-    if (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns) == (
-        read.st_dev, read.st_ino, read.st_size, read.st_mtime_ns
-    ):
+    if same_file(read, place.stat()):
         return True
     place.unlink()
     return False

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from codec_runtime.bundle.checks import (
     ARCHITECTURES,
     architecture_problems,
-    build_blank,
+    known_blank,
     state_problems,
     tensor_problems,
 )
@@ -46,6 +46,7 @@ from codec_runtime.bundle.tensor_file import (
     read_tensors,
     refuse_non_finite,
 )
+from codec_runtime.codecs.copies import frozen_copy
 from codec_runtime.contract.bundle import (
     DELTA_FILE,
     MANIFEST_FILE,
@@ -254,7 +255,7 @@ def verify_state(
     return manifest, served_state(stored, manifest.quantised, str(path))
 
 
-def checked_tensors(data: bytes, manifest: BundleManifest, path: Path) -> dict[str, Tensor]:
+def checked_tensors(data: bytes | bytearray, manifest: BundleManifest, path: Path) -> dict[str, Tensor]:
     """Tensors of a weights file as stored, once they are what the manifest says and finite.
 
     Raises:
@@ -285,7 +286,9 @@ class VerifiedBundle:
         return build_module(self.manifest, state, self.directory)
 
 
-def verify_bytes(manifest_file: bytes, weights: bytes, sha256: str, directory: Path) -> VerifiedBundle:
+def verify_bytes(
+    manifest_file: bytes, weights: bytes | bytearray, sha256: str, directory: Path
+) -> VerifiedBundle:
     """The bundle of two files in memory, every check done but building the module.
 
     Args:
@@ -340,10 +343,9 @@ def build_module(manifest: BundleManifest, state: Mapping[str, Tensor], origin: 
     Raises:
         UnknownArchitectureError, ManifestError, MissingTensorError, UnknownTensorError, ShapeMismatchError.
     """
-    module = build_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
-    _raise_first(state_problems(state, module, manifest.architecture, origin))
-    module.load_state_dict(state, strict=True, assign=True)
-    return module.eval().requires_grad_(False)
+    blank = known_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
+    _raise_first(state_problems(state, blank, manifest.architecture, origin))
+    return frozen_copy(blank, state)
 
 
 def _raise_first(problems: Iterable[BundleError]) -> None:

@@ -85,7 +85,7 @@ class TensorHeader:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def parse_header(data: bytes, origin: str) -> TensorHeader:
+def parse_header(data: bytes | bytearray, origin: str) -> TensorHeader:
     """Header of a whole safetensors file.
 
     Args:
@@ -115,7 +115,7 @@ def parse_header(data: bytes, origin: str) -> TensorHeader:
     return TensorHeader(ordered, metadata)
 
 
-def refuse_other_formats(head: bytes, origin: str) -> None:
+def refuse_other_formats(head: bytes | bytearray, origin: str) -> None:
     """Name what a file that is not safetensors is.
 
     Args:
@@ -143,11 +143,11 @@ def refuse_pickle_suffix(path: Path) -> None:
         )
 
 
-def read_tensors(data: bytes, header: TensorHeader) -> dict[str, Tensor]:
-    """Tensors of a file by name, sorted, which share one copy of it; ``header`` as :func:`parse_header` gave
-    it."""
+def read_tensors(data: bytes | bytearray, header: TensorHeader) -> dict[str, Tensor]:
+    """Tensors of a file by name, sorted, which share one copy of it, or a bytearray itself; ``header`` as
+    :func:`parse_header` gave it."""
     found: dict[str, Tensor] = {}
-    content = bytearray(data)
+    content = data if isinstance(data, bytearray) else bytearray(data)
     for name in sorted(header.entries):
         entry = header.entries[name]
         dtype, count = DTYPES[entry.dtype], math.prod(entry.shape)
@@ -205,7 +205,7 @@ def tensor_bytes(tensor: Tensor) -> bytes:
     return bytes(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
-def _parse_json(text: bytes, origin: str) -> dict[str, Any]:
+def _parse_json(text: bytes | bytearray, origin: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table: dict[str, Any] = {}
         for name, value in pairs:

@@ -51,9 +51,10 @@ from codec_runtime.bundle.errors import (
 )
 from codec_runtime.bundle.fetcher import METADATA_URL, InboxFetcher
 from codec_runtime.bundle.inbox import Inbox
-from codec_runtime.bundle.reconstruction import bundles_here, check_size, rebuilt_weights
+from codec_runtime.bundle.manifest_file import parse_manifest
+from codec_runtime.bundle.reconstruction import BundlesHere, check_size, rebuilt_weights
 from codec_runtime.bundle.refusals import refusal_of, skipped_root
-from codec_runtime.bundle.signed_targets import SignedTargets
+from codec_runtime.bundle.signed_targets import SignedTargets, Taken
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.bundle.store import VerifiedBundle, read_verified, verify_bytes
 from codec_runtime.contract.bundle import (
@@ -127,7 +128,7 @@ class BundleInstaller:
     ) -> None:
         self._inbox = inbox
         self._store = store
-        self._roots = [store] if shipped is None else [store, shipped]
+        self._here = BundlesHere([store] if shipped is None else [store, shipped])
         self._metadata = metadata
         self._trusted_root = trusted_root
         self._site = site
@@ -216,7 +217,28 @@ class BundleInstaller:
 
     def weights_here(self) -> list[str]:
         """sha256 (hex) of the weights files, installed and shipped, that a delta can be applied to."""
-        return sorted({manifest.weights_sha256 for _, manifest in bundles_here(self._roots)})
+        return sorted({manifest.weights_sha256 for _, manifest in self._here.manifests()})
+
+    def signed_manifest(self, bundle: str) -> BundleManifest:
+        """The manifest of a bundle in the inbox, for a device that takes a part of it; installs nothing.
+
+        Raises:
+            RefusalError, BundleError, OSError: as of :meth:`install`.
+        """
+        named = split_bundle_path(bundle)
+        signed = SignedTargets(*self._refreshed(), self._inbox)
+        assignment = signed.assignment(self._site)
+        if assignment is not None:
+            check_assigned(assignment, bundle)
+        target = signed.named(f"{bundle}/{MANIFEST_FILE}")
+        manifest = parse_manifest(bytes(signed.read(target)), bundle)
+        if (manifest.kind, manifest.name, manifest.version) != named:
+            raise CustomMismatchError(
+                f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
+            )
+        make_durable(files_and_folders(self._metadata))
+        self._inbox.discard_old_metadata()
+        return manifest
 
     def discard(self, place: Path) -> None:
         """Remove an installed bundle that is not served after all."""
@@ -266,16 +288,18 @@ class BundleInstaller:
         """Stage and check a bundle; its files are on their way to the disk while its tensors are checked."""
         directory.mkdir(parents=True)
         told = signed.named(f"{bundle}/{MANIFEST_FILE}")
-        manifest_file = signed.take(told, directory / MANIFEST_FILE)
+        manifest_file = bytes(signed.take(told, directory / MANIFEST_FILE).data)
         self._reached("install: manifest staged")
         weights = signed.named(f"{bundle}/{WEIGHTS_FILE}")
         content = self._stage_weights(signed, weights, bundle, directory)
         self._reached("install: weights staged")
         flushing.begin(files_and_folders(directory))
+        if content.arrival is not None:
+            flushing.join(content.arrival.durable)
         customs = [target.custom for target in (told, weights) if target.custom]
         if not customs:
             raise CustomMismatchError(f"{bundle}: its targets carry no signed custom metadata")
-        verified = verify_bytes(manifest_file, content, weights.hashes["sha256"], directory)
+        verified = verify_bytes(manifest_file, content.data, weights.hashes["sha256"], directory)
         manifest = verified.manifest
         said = {
             "kind": manifest.kind,
@@ -293,19 +317,17 @@ class BundleInstaller:
 
     def _stage_weights(
         self, signed: SignedTargets, weights: TargetFile, bundle: str, directory: Path
-    ) -> bytes:
+    ) -> Taken:
         """Take or rebuild the weights file; returns its content, of the signed length and hash."""
         delta = signed.find(f"{bundle}/{DELTA_FILE}")
         if delta is None or signed.is_here(weights) or not signed.is_here(delta):
             return signed.take(weights, directory / WEIGHTS_FILE)
         check_size(weights, delta)
-        staged = directory / DELTA_FILE
-        signed.take(delta, staged)
+        delta_file = signed.read(delta)
         self._reached("install: delta staged")
-        content = rebuilt_weights(weights, delta, staged, self._roots)
+        content = rebuilt_weights(weights, delta, delta_file, self._here)
         (directory / WEIGHTS_FILE).write_bytes(content)
-        staged.unlink()
-        return content
+        return Taken(content)
 
 
 def _kept(manifest: BundleManifest, place: Path) -> VerifiedBundle | None:

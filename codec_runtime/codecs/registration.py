@@ -57,6 +57,7 @@ DECODERS: dict[str, type[nn.Module]] = {}
 ADAPTERS: dict[str, type[nn.Module]] = {}
 KNOWLEDGE_BASES: dict[str, type[nn.Module]] = {}
 TEXT_ENCODERS: dict[str, type[nn.Module]] = {}
+CLASSIFIERS: dict[str, type[nn.Module]] = {}
 CONFIGURATIONS: dict[str, Configuration] = {}
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -94,6 +95,11 @@ def knowledge_base(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]
 def text_encoder(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]], type[_Module]]:
     """Class decorator: enter an encoder of sentences; see :func:`encoder`."""
     return _entry(TEXT_ENCODERS, config, bounds)
+
+
+def classifier(config: type[Any], bounds: Bounds) -> Callable[[type[_Module]], type[_Module]]:
+    """Class decorator: enter a classifier that can be split; see :func:`encoder`."""
+    return _entry(CLASSIFIERS, config, bounds)
 
 
 def _entry(

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from codec_runtime.contract.classification import SplitDirective
+
 ConventionalCodec = Literal["heic", "jpeg"]
 
 RATE_DENOMINATOR = 96
@@ -22,7 +24,6 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True):
         decoder: decoder family, e.g. ``attention`` or ``conv``.
         decoder_version: version of that decoder's bundle.
         encoder_version: version of the encoder bundle the decoder belongs to.
-        split_point: index of the DNN split, None where the codec is not split.
         codec: ``semantic``, or a conventional codec for a device that holds no decoder of any encoder served;
             decoder and versions then say nothing.
     """
@@ -33,7 +34,6 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True):
     decoder: str
     decoder_version: int
     encoder_version: int = 1
-    split_point: int | None = None
     codec: Literal["semantic", "jpeg", "heic"] = "semantic"
 
 
@@ -46,6 +46,7 @@ class DirectiveBatch(msgspec.Struct, frozen=True, kw_only=True):
             issuer is acknowledged and not applied again (idempotent).
         issued_ns: wall clock, nanoseconds since the epoch.
         full: the batch is the whole table: users not in it fall back to the default directive.
+        splits: where users cut their classifiers, under the same sequence and the same ``full``.
     """
 
     issuer: str
@@ -53,13 +54,27 @@ class DirectiveBatch(msgspec.Struct, frozen=True, kw_only=True):
     issued_ns: int
     directives: list[Directive]
     full: bool = False
+    splits: list[SplitDirective] = []
+
+
+class UserDirectives(msgspec.Struct, frozen=True, kw_only=True):
+    """What one user is told at present; None where nobody has told anything, and defaults apply."""
+
+    user: str
+    codec: Directive | None = None
+    split: SplitDirective | None = None
 
 
 class RejectedDirective(msgspec.Struct, frozen=True, kw_only=True):
-    """A directive that the site cannot follow; the user's earlier directive stays in force."""
+    """A directive that the site cannot follow; the user's earlier directive stays in force.
+
+    Attributes:
+        about: ``split`` for a :class:`~codec_runtime.contract.classification.SplitDirective`.
+    """
 
     user: str
     reason: str
+    about: Literal["codec", "split"] = "codec"
 
 
 class DirectiveAck(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +82,7 @@ class DirectiveAck(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         instance: id of the runtime process; a change means that it restarted and holds no directives.
-        applied: directives now in force from this batch (0 for a repeated one).
+        applied: directives now in force from this batch, splits included (0 for a repeated one).
     """
 
     instance: str

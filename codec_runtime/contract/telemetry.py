@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from codec_runtime.contract.alignment import AlignmentReport
+from codec_runtime.contract.classification import SplitReport
 from codec_runtime.contract.directives import ConventionalCodec
 
 DeviceClass = Literal["mobile", "drone", "car", "fixed"]
@@ -16,6 +18,20 @@ class HeldDecoder(msgspec.Struct, frozen=True, kw_only=True):
 
     family: str
     version: int
+
+
+class ClassifierCapability(msgspec.Struct, frozen=True, kw_only=True):
+    """A classifier of which a device can compute a part.
+
+    Attributes:
+        network: its name, e.g. ``efficientnet-lite0``.
+        compute_class: of :data:`codec_runtime.contract.devices.DEVICES`, e.g. ``phone-mid``.
+        requests_per_s: pictures that it classifies, about.
+    """
+
+    network: str
+    compute_class: str
+    requests_per_s: float = 1.0
 
 
 class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capability"):
@@ -31,6 +47,7 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
         holds: decoder versions on the device; None for one that takes whatever its site serves.
         fallbacks: conventional codecs that the device decodes, best first, for when it holds no decoder that
             fits an encoder of its site.
+        classifier: what it classifies pictures with; None for a device that does not.
     """
 
     user: str
@@ -43,6 +60,7 @@ class CapabilityReport(msgspec.Struct, frozen=True, kw_only=True, tag="capabilit
     slice: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}([0-9a-f]{6})?)?$")] = ""
     holds: list[HeldDecoder] | None = None
     fallbacks: list[ConventionalCodec] = []
+    classifier: ClassifierCapability | None = None
 
 
 class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
@@ -54,6 +72,8 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
         latency_ms: encode + decode at the runtime.
         encoder_version: of the pair that made the picture, 0 where it was not said.
         codec: ``semantic``, or the conventional codec that stood in.
+        parent_version, parent_psnr_db: version that the decoder was trained from, and the PSNR of the same
+            received symbols restored by it; 0 and None where the device did not restore them twice.
     """
 
     user: str
@@ -67,6 +87,8 @@ class QualityReport(msgspec.Struct, frozen=True, kw_only=True, tag="quality"):
     latency_ms: float
     encoder_version: int = 0
     codec: Literal["semantic", "jpeg", "heic"] = "semantic"
+    parent_version: int = 0
+    parent_psnr_db: float | None = None
 
 
 class FailureReport(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
@@ -90,6 +112,7 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True, tag="training"):
     Attributes:
         state: a job ends as ``succeeded`` or ``failed``.
         heldout_gain_db: PSNR of the candidate minus PSNR of its parent on held-out pictures of the group.
+        heldout_gain_rsum: of an adapter, RSUM (0..600) in place of PSNR, on pairs of the users' own.
         detail: one line for people: progress or the reason of a failure.
     """
 
@@ -98,6 +121,7 @@ class TrainingReport(msgspec.Struct, frozen=True, kw_only=True, tag="training"):
     state: Literal["queued", "running", "succeeded", "failed"]
     progress: float = 0.0
     heldout_gain_db: float | None = None
+    heldout_gain_rsum: float | None = None
     detail: str = ""
 
 
@@ -106,4 +130,6 @@ class TelemetryEvent(msgspec.Struct, frozen=True, kw_only=True):
 
     instance: str
     seq: int
-    report: CapabilityReport | QualityReport | FailureReport | TrainingReport
+    report: (
+        CapabilityReport | QualityReport | FailureReport | TrainingReport | SplitReport | AlignmentReport
+    )

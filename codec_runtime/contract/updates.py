@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.classification import PublishedCut
 from codec_runtime.contract.directives import ConventionalCodec
 
 
@@ -41,12 +42,14 @@ class InboxListing(msgspec.Struct, frozen=True, kw_only=True):
         weights: sha256 (hex) of the weights files of every bundle installed or shipped: parents that a delta
             can be applied to.
         metadata: sha256 (hex) of every metadata file in the inbox, by name.
+        takes_files: whether an activation may bring files along; sites of earlier versions do not say so.
     """
 
     targets: dict[str, str]
     partial: dict[str, int] = {}
     weights: list[str] = []
     metadata: dict[str, str] = {}
+    takes_files: bool = False
 
 
 class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,9 +59,14 @@ class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
         bundles: bundle paths in the TUF repository, e.g. ``decoder/attention/2``; targets are
             ``<path>/manifest.msgpack`` and ``<path>/weights.safetensors`` or ``<path>/delta.safetensors``.
             Empty: only verify the metadata, and stop serving what the signed director assigns no longer.
+        targets, metadata: files for the inbox, stored in this order before anything is verified, as if each
+            had been put there: targets by path with the hash in the name, metadata by name. For small files,
+            which would cost a round trip each; ``timestamp.json`` goes last.
     """
 
     bundles: list[str]
+    targets: dict[str, bytes] = {}
+    metadata: dict[str, bytes] = {}
 
 
 class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +76,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
         outcome: ``activated``, ``already-active`` or ``refused``; refused leaves the old version serving.
         error: name of the refusal, e.g. ``UnsignedMetadataError``; detail says more.
         verify_ms, load_ms, publish_ms: TUF verification, load + warm-up, the pointer swap alone.
+        record_ms: recording what serves now and removing what does no longer, after the swap.
         withdrawn: bundle paths no longer served, since the signed director assigns them no longer.
     """
 
@@ -78,6 +87,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
     verify_ms: float = 0.0
     load_ms: float = 0.0
     publish_ms: float = 0.0
+    record_ms: float = 0.0
     withdrawn: list[str] = []
 
 
@@ -90,6 +100,7 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
         telemetry_seq: last sequence number of the telemetry stream.
         models: manifests of every bundle loaded, encoders and decoders.
         conventional: conventional codecs that the site encodes, for devices that hold no decoder of any pair.
+        classifiers: cuts of the classifiers that it serves the tails of.
     """
 
     instance: str
@@ -97,3 +108,4 @@ class SiteStatus(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_seq: int
     models: list[BundleManifest]
     conventional: list[ConventionalCodec] = []
+    classifiers: list[PublishedCut] = []

@@ -17,6 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from codec_runtime.adapters.adapter import AdapterConfig
+from codec_runtime.adapters.losses import LossConfig
 from codec_runtime.adapters.methods import load_method
 from codec_runtime.adapters.methods.running import MethodRun, run_method
 from codec_runtime.adapters.tracking import LabelRule
@@ -33,11 +34,13 @@ from codec_runtime.experiments.results import experiment_result, summary
 
 NAME = "adapter-noise"
 MAIN = ("ours", "fedavg", "fedgnn", "no_graph", "no_confidence", "no_rescoring", "central", "local")
-OTHER_UPDATES = ("split_learning", "transfer")
+OTHER_UPDATES = ("no_common", "fedgnn_common", "split_learning", "transfer")
 BASELINES = ("fedavg", "fedgnn")
 LOSS_ALLOWED = 0.1
+TRAINING = TrainingConfig(batch=64, weight_decay=0.01, loss=LossConfig(negatives="soft"))
+"""Of every method."""
 _DEPENDS_ON = (
-    "users", "adapter", "training", "rounds", "epochs", "source_epochs", "threshold", "patience",
+    "users", "adapter", "training", "rounds", "epochs", "source_epochs", "threshold", "patience", "repair",
 )
 
 
@@ -48,18 +51,20 @@ class AdapterNoiseSettings:
     Attributes:
         images: one folder with captions.txt and images/.
         methods: at every level of ``errors``, with the mix ``alpha``.
-        errors: per cent, or ``mixed`` (:func:`adapter_users.error_shares`).
+        errors: per cent, or ``mixed`` (:func:`adapter_users.error_shares`), for ours and the federated
+            baselines alone.
         other_methods: at ``other_errors`` only.
         mixes: further Dirichlet alphas, for ours and the federated baselines at ``mix_errors``.
         rounds, epochs: of the update; source_epochs: of the base station before it.
         threshold, patience: of the label rule: confidence below which a label is doubted, and rounds in a row
             of disagreement after which it is given up.
+        repair: certainty from which a doubted label is learned with another partner.
     """
 
     images: tuple[str, ...]
     users: UserSettings = field(default_factory=UserSettings)
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(batch=64, weight_decay=0.01))
+    adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(message_rank=16))
+    training: TrainingConfig = field(default_factory=lambda: TRAINING)
     methods: tuple[str, ...] = MAIN
     errors: tuple[str, ...] = ("0", "20", "40", "60", "mixed")
     other_methods: tuple[str, ...] = OTHER_UPDATES
@@ -67,11 +72,12 @@ class AdapterNoiseSettings:
     alpha: float = 0.5
     mixes: tuple[float, ...] = (0.1, math.inf)
     mix_errors: str = "40"
-    rounds: int = 15
+    rounds: int = 8
     epochs: int = 2
     source_epochs: int = 4
     threshold: float = 0.5
     patience: int = 3
+    repair: float = 0.7
     seeds: tuple[int, ...] = (1, 2, 3)
 
 
@@ -97,9 +103,12 @@ def cells_of(settings: AdapterNoiseSettings) -> list[UpdateCell]:
     Raises:
         KeyError: an unknown method.
     """
-    points = [(m, e, settings.alpha) for e in settings.errors for m in settings.methods]
-    points += [(m, e, settings.alpha) for e in settings.other_errors for m in settings.other_methods]
     compared = [method for method in ("ours", *BASELINES) if method in settings.methods]
+    points = [
+        (m, e, settings.alpha)
+        for e in settings.errors for m in (compared if e == "mixed" else settings.methods)
+    ]
+    points += [(m, e, settings.alpha) for e in settings.other_errors for m in settings.other_methods]
     points += [(m, settings.mix_errors, alpha) for alpha in settings.mixes for m in compared]
     for method, _, _ in points:
         load_method(method)
@@ -109,7 +118,7 @@ def cells_of(settings: AdapterNoiseSettings) -> list[UpdateCell]:
 @lru_cache(maxsize=1)
 def tokens_of(folder: str, users: UserSettings) -> CaptionedTokens:
     """Tokens of the data through all encoders of the users; kept for the cells of one process."""
-    return captioned(Path(folder), *users.all_encoders())
+    return captioned(Path(folder), *users.all_encoders(), pieces=users.pieces)
 
 
 def run_cell(cell: UpdateCell) -> dict[str, Any]:
@@ -119,7 +128,9 @@ def run_cell(cell: UpdateCell) -> dict[str, Any]:
         tokens_of(settings.images[0], settings.users), settings.users, alpha=cell.alpha, errors=cell.errors,
         seed=cell.seed, training=settings.training, config=settings.adapter, epochs=settings.epochs,
         source_epochs=settings.source_epochs,
-        rule=LabelRule(threshold=settings.threshold, rounds=settings.patience),
+        rule=LabelRule(
+            threshold=settings.threshold, rounds=settings.patience, repair=settings.repair
+        ),
     )
     run = run_method(load_method(cell.method), problem, settings.rounds)
     return {

@@ -13,7 +13,7 @@ from codec_runtime.evaluation.plots import select
 METHOD_COLOURS = {
     "ours": "#0072b2", "fedavg": "#d55e00", "fedgnn": "#e69f00", "no_graph": "#56b4e9",
     "no_confidence": "#009e73", "no_rescoring": "#cc79a7", "central": "#222222", "local": "#999999",
-    "split_learning": "#8c6d31", "transfer": "#7b4173",
+    "split_learning": "#8c6d31", "transfer": "#7b4173", "no_common": "#a6cee3", "fedgnn_common": "#fdbf6f",
 }
 _BOUNDS = ("central", "local")
 

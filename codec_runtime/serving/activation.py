@@ -22,7 +22,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,8 +36,11 @@ from codec_runtime.bundle.store import find_bundles, write_atomic
 from codec_runtime.bundle.trust import BundleInstaller, split_bundle_path
 from codec_runtime.contract.bundle import MANIFEST_FILE, WEIGHTS_FILE
 from codec_runtime.contract.updates import ActivationReport, ActivationRequest
+from codec_runtime.serving.alignment_models import retired_alignment
+from codec_runtime.serving.classification import retired_classifiers
 from codec_runtime.serving.directives import DirectiveTable
 from codec_runtime.serving.metrics import RuntimeMetrics
+from codec_runtime.serving.pace import Pace
 from codec_runtime.serving.priority import lower_priority
 from codec_runtime.serving.registry import LoadedBundle, ModelRegistry, Models
 from codec_runtime.serving.repository import UnloadRefusedError, check_unload
@@ -46,6 +49,8 @@ from codec_runtime.serving.settings import RuntimeSettings, shipped_weights
 logger = logging.getLogger(__name__)
 
 _ACTIVE_FILE = "active.msgpack"
+_LET_GO_S = 0.3
+"""After a swap: requests that began on the old models have ended by then, as a rule."""
 
 
 class Activations:
@@ -58,6 +63,8 @@ class Activations:
         directives: decoders that a user is told to use are not retired.
         metrics: counted into.
         on_published: called after each swap.
+        adapters_in_force: adapters that a user is assigned are not retired either.
+        is_busy: whether requests wait or run.
         reached: told every step; for tests.
     """
 
@@ -70,7 +77,9 @@ class Activations:
         directives: DirectiveTable,
         metrics: RuntimeMetrics,
         on_published: Callable[[], None],
+        is_busy: Callable[[], bool],
         reached: Reached = unobserved,
+        adapters_in_force: Callable[[], Collection[tuple[str, int]]] = frozenset,
     ) -> None:
         self._settings = settings
         self._instance = instance
@@ -79,13 +88,21 @@ class Activations:
         self._metrics = metrics
         self._on_published = on_published
         self._reached = reached
+        self._adapters_in_force = adapters_in_force
         state = Path(settings.state_dir)
         self._record = state / _ACTIVE_FILE
         self._shipped = shipped_weights(settings)
         self.store = state / "bundles"
+        self._pace = Pace(settings.activation_share, is_busy)
+
+        def installing(step: str) -> None:
+            reached(step)
+            self._pace.pause()
+
         root = Path(settings.trusted_root) if settings.trusted_root else None
         self.installer = BundleInstaller(
-            inbox, self.store, state / "tuf", root, shipped=self._shipped, site=settings.site, reached=reached
+            inbox, self.store, state / "tuf", root, shipped=self._shipped, site=settings.site,
+            reached=installing,
         )
         self._thread = ThreadPoolExecutor(
             1, "activation", initializer=lower_priority, initargs=(settings.activation_nice,)
@@ -100,8 +117,8 @@ class Activations:
         """Shipped bundles, then those activated earlier; a damaged one is left out and logged."""
         directories = find_bundles(self._shipped)
         directories += [self.store / bundle for bundle in self._recorded()]
-        # Encoders first: a decoder needs its encoder.
-        for directory in sorted(directories, key=lambda d: d.parent.parent.name != "encoder"):
+        # Encoders and knowledge bases first: a decoder needs its encoder, an adapter its knowledge base.
+        for directory in sorted(directories, key=lambda d: d.parent.parent.name not in ("encoder", "skb")):
             try:
                 self._registry.publish(self._registry.prepare([directory]))
             except (BundleError, RefusalError) as error:
@@ -144,7 +161,9 @@ class Activations:
             places = (self.store / "decoder" / family).glob("[0-9]*")
             idle = sorted((place for place in places if place not in loaded), key=lambda p: int(p.name))
             idle_beyond = idle[: -self._settings.max_versions]
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._settle, idle_beyond)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._settle, idle_beyond)
+            loop.call_later(_LET_GO_S, self._let_go, [bundle])
         logger.info("unloaded", extra={"bundle": f"decoder/{family}/{version}"})
 
     def close(self) -> None:
@@ -159,12 +178,13 @@ class Activations:
             places = installation.places
             verified = time.perf_counter()
             prepared = await loop.run_in_executor(
-                self._thread, self._registry.prepare, installation.bundles
+                self._thread, self._registry.prepare, installation.bundles, self._pace.pause
             )
             loaded = time.perf_counter()
             self._reached("serve: warmed up")
             withdrawn = frozenset(self.store / bundle for bundle in installation.withdrawn)
             dropped = withdrawn | self._retired(prepared)
+            leaving = [bundle for bundle in self._models.all() if bundle.directory in dropped]
             swap_s = self._swap(prepared, dropped)
         except (BundleError, RefusalError, OSError) as error:
             refused = storage_refusal(error) if isinstance(error, OSError) else error
@@ -173,11 +193,14 @@ class Activations:
                 instance=self._instance, outcome="refused", error=type(refused).__name__, detail=str(refused),
                 verify_ms=1e3 * (time.perf_counter() - started),
             )
+        swapped = time.perf_counter()
         await loop.run_in_executor(self._thread, self._settle, dropped)
+        record_ms = 1e3 * (time.perf_counter() - swapped)
+        loop.call_later(_LET_GO_S, self._let_go, leaving)
         return ActivationReport(
             instance=self._instance, outcome="already-active" if swap_s is None else "activated",
             verify_ms=1e3 * (verified - started), load_ms=1e3 * (loaded - verified),
-            publish_ms=1e3 * (swap_s or 0.0), withdrawn=sorted(installation.withdrawn),
+            publish_ms=1e3 * (swap_s or 0.0), record_ms=record_ms, withdrawn=sorted(installation.withdrawn),
         )
 
     def _swap(self, arriving: list[LoadedBundle], dropped: frozenset[Path]) -> float | None:
@@ -190,7 +213,7 @@ class Activations:
         if not leaving and all(_is_loaded(bundle, self._models) for bundle in arriving):
             return None
         staying = [bundle for bundle in self._models.all() if bundle.directory not in dropped]
-        if leaving and not any(bundle.manifest.kind == "decoder" for bundle in [*staying, *arriving]):
+        if _decoders(leaving) and not _decoders([*staying, *arriving]):
             raise NothingLeftError(
                 "the signed director withdraws the last decoder of this site: assign another one first"
             )
@@ -216,6 +239,11 @@ class Activations:
             self.installer.discard(place)
         self._reached("serve: old versions removed")
 
+    def _let_go(self, leaving: list[LoadedBundle]) -> None:
+        """Free old models in the thread of low priority, not where the last request on them ends."""
+        with contextlib.suppress(RuntimeError):  # the thread has ended, and so does the process
+            self._thread.submit(leaving.clear)
+
     def _discard_unserved(self, directories: Iterable[Path]) -> None:
         """Bundles that verify but cannot be served do not stay on disk."""
         served = {bundle.directory for bundle in self._models.all()}
@@ -240,6 +268,13 @@ class Activations:
             going = self._directives.devices.spared(served, spare, excess)
             served.difference_update(going)
             retired.update(self._models.decoders[key].directory for key in going)
+        retired |= retired_alignment(
+            self._models, new, self._adapters_in_force(), self._settings.max_versions, self.store
+        )
+        retired |= retired_classifiers(
+            self._models, new, self._directives.splits.in_force(), self._settings.max_versions,
+            time.monotonic() - self._settings.classifier_grace_s,
+        )
         return frozenset(retired | self._idle_encoders(arriving, retired))
 
     def _idle_encoders(self, arriving: Iterable[LoadedBundle], retired: set[Path]) -> set[Path]:
@@ -294,10 +329,10 @@ class Activations:
         write_atomic(self._record, msgspec.msgpack.encode(active))
 
 
+def _decoders(bundles: Iterable[LoadedBundle]) -> bool:
+    return any(bundle.manifest.kind == "decoder" for bundle in bundles)
+
+
 def _is_loaded(bundle: LoadedBundle, models: Models) -> bool:
-    manifest = bundle.manifest
-    if manifest.kind == "encoder":
-        loaded = models.encoders.get(manifest.version)
-    else:
-        loaded = models.decoders.get((manifest.name, manifest.version))
+    loaded = models.loaded(bundle.manifest)
     return loaded is not None and loaded.sha256 == bundle.sha256

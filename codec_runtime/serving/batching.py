@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codec_runtime.codecs.padding import SIZE_MULTIPLE
 from codec_runtime.serving import inference
+from codec_runtime.serving.alignment_compute import AlignWork, align
 from codec_runtime.serving.inference import InferenceInputError
 from codec_runtime.serving.registry import LoadedBundle
+from codec_runtime.serving.warm_up import PictureSize
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +44,12 @@ class EncodeWork:
     @property
     def pixels(self) -> int:
         return self.pictures * int(self.images.shape[2] * self.images.shape[3])
+
+    @property
+    def size(self) -> PictureSize:
+        """What the network computes."""
+        height, width = self.images.shape[2:]
+        return height + -height % SIZE_MULTIPLE, width + -width % SIZE_MULTIPLE
 
     def check(self) -> None:
         """Raises: InferenceInputError: what this request alone is to blame for."""
@@ -70,6 +79,11 @@ class DecodeWork:
     def pixels(self) -> int:
         return self.pictures * 16 * int(self.symbols.shape[2] * self.symbols.shape[3])
 
+    @property
+    def size(self) -> PictureSize:
+        """What the network computes."""
+        return 4 * self.symbols.shape[2], 4 * self.symbols.shape[3]
+
     def check(self) -> None:
         """Raises: InferenceInputError: what this request alone is to blame for."""
         inference.check_symbols(
@@ -79,18 +93,15 @@ class DecodeWork:
 
 @dataclass(frozen=True, eq=False)
 class OtherWork:
-    """Any other computation of a request; never together with another."""
+    """Any other computation of a request; with others of its key one after another, without key alone."""
 
     run: Callable[[], Array]
     pictures: int = 1
     pixels: int = 0
-
-    @property
-    def key(self) -> None:
-        return None
+    key: Hashable | None = None
 
 
-Work = EncodeWork | DecodeWork | OtherWork
+Work = EncodeWork | DecodeWork | AlignWork | OtherWork
 
 
 def compute(works: Sequence[Work]) -> list[Array | Exception]:
@@ -113,6 +124,8 @@ def _together(works: Sequence[Work]) -> list[Array]:
         return _encode(lead.encoder, [work for work in works if isinstance(work, EncodeWork)])
     if isinstance(lead, DecodeWork):
         return _decode(lead.decoder, [work for work in works if isinstance(work, DecodeWork)])
+    if isinstance(lead, AlignWork):
+        return align([work for work in works if isinstance(work, AlignWork)])
     return [work.run() for work in works if isinstance(work, OtherWork)]
 
 

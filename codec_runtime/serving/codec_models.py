@@ -36,6 +36,14 @@ MODEL_INPUTS: dict[str, list[dict[str, Any]]] = {
         {"name": "snr_db", "datatype": "FP32", "shape": [-1]},
         {"name": "prefix", "datatype": "INT32", "shape": [-1]},
     ],
+    # Tokens of a frozen encoder; ``item`` numbers what samples of one user belong together.
+    "align": [
+        {"name": "tokens", "datatype": "FP32", "shape": [-1, -1, -1]},
+        {"name": "lengths", "datatype": "INT32", "shape": [-1], "optional": True},
+        {"name": "item", "datatype": "INT64", "shape": [-1], "optional": True},
+    ],
+    # A stream of codec_runtime.split.streams; parameters network, version, cut.
+    "classify_tail": [{"name": "features", "datatype": "UINT8", "shape": [-1]}],
 }
 MODEL_OUTPUTS: dict[str, list[dict[str, Any]]] = {
     # Exactly one of the two: bytes for a user on a conventional codec, or by the parameter ``codec``.
@@ -44,6 +52,16 @@ MODEL_OUTPUTS: dict[str, list[dict[str, Any]]] = {
         {"name": "bytes", "datatype": "UINT8", "shape": [-1]},
     ],
     "decode": [{"name": "image", "datatype": "UINT8", "shape": [-1, 3, -1, -1]}],
+    "align": [
+        {"name": "aligned", "datatype": "FP32", "shape": [-1, -1, -1]},
+        {"name": "confidence", "datatype": "FP32", "shape": [-1]},
+    ],
+    # The best classes with their shares; logits of all classes.
+    "classify_tail": [
+        {"name": "classes", "datatype": "INT32", "shape": [-1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1]},
+        {"name": "logits", "datatype": "FP32", "shape": [-1]},
+    ],
 }
 
 SEARCH_S = 0.25
@@ -74,6 +92,10 @@ def versions_of(model: str, models: Models) -> list[int]:
     """Versions that ``/v2/models/{model}/versions/{v}`` knows; of every decoder family for ``decode``."""
     if model == "encode":
         return sorted(models.encoders)
+    if model == "align":
+        return sorted({version for _, version in models.adapters})
+    if model == "classify_tail":
+        return sorted({version for _, version in models.classifiers})
     return sorted({version for _, version in models.decoders})
 
 

@@ -26,6 +26,7 @@ from codec_runtime.contract.directives import (
     DirectiveBatch,
     RejectedDirective,
 )
+from codec_runtime.serving.classification_table import SplitTable
 from codec_runtime.serving.conventional import available_codecs
 from codec_runtime.serving.devices import Device, Devices
 from codec_runtime.serving.inference import SNR_LIMITS_DB, latent_channels
@@ -47,10 +48,12 @@ class DirectiveTable:
 
     Attributes:
         devices: what the users' devices hold.
+        splits: where users cut their classifiers, told in the same batches.
     """
 
     def __init__(self) -> None:
         self.devices = Devices()
+        self.splits = SplitTable(MAX_USERS, MAX_USER_LENGTH)
         self._by_user: dict[str, Directive] = {}
         self._applied: OrderedDict[str, int] = OrderedDict()
 
@@ -96,12 +99,13 @@ class DirectiveTable:
             else:
                 table[directive.user] = directive
                 applied += 1
+        splits_applied, splits_rejected = self.splits.apply(batch, models.classifiers)
         self._by_user = table  # one assignment: readers see the old table or the new one
         self._applied[batch.issuer] = batch.sequence
         self._applied.move_to_end(batch.issuer)
         if len(self._applied) > _MAX_ISSUERS:
             self._applied.popitem(last=False)
-        return applied, rejected
+        return applied + splits_applied, rejected + splits_rejected
 
     def fall_back(self, models: Models) -> tuple[int, int]:
         """Move the users of decoders that ``models`` lacks, right after it was published.

@@ -27,6 +27,7 @@ from codec_runtime.bundle.partial import Chunk
 from codec_runtime.bundle.refusals import storage_refusal
 from codec_runtime.contract import paths
 from codec_runtime.contract.ranges import CONTENT_RANGE, UPLOAD_OFFSET, ContentRangeError, parse_range
+from codec_runtime.contract.updates import ActivationRequest
 from codec_runtime.serving.http import (
     BadBodyError,
     BodyTooLargeError,
@@ -56,7 +57,8 @@ _PIECE = 1 << 20
 
 
 async def get_inbox(request: Request) -> Response:
-    return messagepack(await asyncio.to_thread(runtime_of(request).listing))
+    runtime = runtime_of(request)
+    return messagepack(await runtime.beside_users(runtime.listing))
 
 
 async def put_metadata(request: Request) -> Response:
@@ -73,19 +75,33 @@ async def _put(request: Request, area: Area) -> Response:
         runtime.metrics.inbox_files.labels("put off").inc()
         retry_after = str(runtime.inference.retry_after_s())
         return error(429, "inference requests go first", **{"Retry-After": retry_after})
-    refused: Exception
     try:
         if area == "targets" and CONTENT_RANGE in request.headers:
             return await _put_chunk(request, runtime)
         name = request.path_params["name"]
         body = await read_body(request, runtime.settings.inbox_max_file_bytes)
-        await asyncio.to_thread(runtime.inbox.put, area, name, body)
+        await runtime.beside_users(runtime.inbox.put, area, name, body)
         runtime.metrics.inbox_files.labels("stored").inc()
         return Response(status_code=204)
-    except (RefusalError, ContentRangeError, BadBodyError, BodyTooLargeError) as cause:
-        refused = cause
-    except OSError as cause:
-        refused = storage_refusal(cause)
+    except (RefusalError, ContentRangeError, BadBodyError, BodyTooLargeError, OSError) as cause:
+        return _refused(runtime, cause)
+
+
+async def store_files(runtime: Runtime, wanted: ActivationRequest) -> Response | None:
+    """Put the files that come with an activation into the inbox; the answer if it does not take one."""
+    files: list[tuple[Area, str, bytes]] = [("targets", *file) for file in wanted.targets.items()]
+    files += [("metadata", *file) for file in wanted.metadata.items()]
+    try:
+        if files:
+            await runtime.beside_users(runtime.inbox.put_all, files)
+            runtime.metrics.inbox_files.labels("stored").inc(len(files))
+    except (RefusalError, OSError) as cause:
+        return _refused(runtime, cause)
+    return None
+
+
+def _refused(runtime: Runtime, cause: Exception) -> Response:
+    refused = storage_refusal(cause) if isinstance(cause, OSError) else cause
     runtime.metrics.inbox_files.labels("refused").inc()
     runtime.metrics.update_refusals.labels("inbox", type(refused).__name__).inc()
     return refusal(_STATUS.get(type(refused), 507), refused)
@@ -93,17 +109,17 @@ async def _put(request: Request, area: Area) -> Response:
 
 async def _put_chunk(request: Request, runtime: Runtime) -> Response:
     span = parse_range(request.headers[CONTENT_RANGE])
-    chunk = await asyncio.to_thread(runtime.inbox.begin_chunk, request.path_params["name"], span)
+    chunk = await runtime.beside_users(runtime.inbox.begin_chunk, request.path_params["name"], span)
     if not chunk.wanted:
         status = 204 if span.last < chunk.offset else 416
         return Response(status_code=status, headers={UPLOAD_OFFSET: str(chunk.offset)})
     try:
-        received = await _store(request, chunk, span.size)
+        received = await _store(request, runtime, chunk, span.size)
         if received < span.size:
             raise BadBodyError(f"body of {received} bytes, {CONTENT_RANGE} says {span.size}")
-        offset = await asyncio.to_thread(chunk.finish)
+        offset = await runtime.beside_users(chunk.finish)
     except BaseException as cause:
-        await asyncio.to_thread(chunk.close)
+        await runtime.beside_users(chunk.close)
         if not isinstance(cause, ClientDisconnect):
             raise
         runtime.metrics.inbox_files.labels("cut off").inc()
@@ -113,9 +129,9 @@ async def _put_chunk(request: Request, runtime: Runtime) -> Response:
     return Response(status_code=204, headers={UPLOAD_OFFSET: str(offset)})
 
 
-async def _store(request: Request, chunk: Chunk, limit: int) -> int:
+async def _store(request: Request, runtime: Runtime, chunk: Chunk, limit: int) -> int:
     """Bytes received; they are on disk also where this raises."""
-    spool = _Spool(chunk)
+    spool = _Spool(runtime, chunk)
     try:
         return await receive(request, limit, spool.take)
     finally:
@@ -125,7 +141,8 @@ async def _store(request: Request, chunk: Chunk, limit: int) -> int:
 class _Spool:
     """Gathers what comes from the network to pieces worth a thread's while, one of which is being written."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, runtime: Runtime, chunk: Chunk) -> None:
+        self._runtime = runtime
         self._chunk = chunk
         self._parts: list[bytes] = []
         self._size = 0
@@ -146,7 +163,7 @@ class _Spool:
         await self._written()
         if self._parts:
             parts, self._parts, self._size = self._parts, [], 0
-            self._writing = asyncio.ensure_future(asyncio.to_thread(self._chunk.append, *parts))
+            self._writing = asyncio.ensure_future(self._runtime.beside_users(self._chunk.append, *parts))
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None

@@ -13,7 +13,9 @@ from starlette.routing import Route
 
 from codec_runtime import __version__
 from codec_runtime.bundle.errors import MixedPairError
+from codec_runtime.serving.alignment import ALIGN, KnowledgeMismatchError, run_align
 from codec_runtime.serving.batching import Work
+from codec_runtime.serving.classification import CLASSIFY_TAIL, WrongFeaturesError, run_classify
 from codec_runtime.serving.codec_models import (
     MODEL_INPUTS,
     MODEL_OUTPUTS,
@@ -27,7 +29,7 @@ from codec_runtime.serving.codec_models import (
     versions_of,
 )
 from codec_runtime.serving.directives import MAX_USER_LENGTH
-from codec_runtime.serving.http import error, read_body, runtime_of
+from codec_runtime.serving.http import error, read_body, refusal, runtime_of
 from codec_runtime.serving.inference import InferenceInputError
 from codec_runtime.serving.open_inference import (
     HEADER_LENGTH,
@@ -122,10 +124,12 @@ async def model_ready(request: Request) -> Response:
             for kind, name, loaded in loaded_bundles(runtime_of(request).models)
         ) else 404)
     try:
-        _model(request)
+        model, _ = _model(request)
     except _NoSuchModelError as unknown:
         return error(404, str(unknown))
-    return Response(status_code=200 if runtime_of(request).ready else 503)
+    runtime = runtime_of(request)
+    ready = bool(runtime.models.classifiers) if model == CLASSIFY_TAIL else runtime.ready
+    return Response(status_code=200 if ready else 503)
 
 
 async def infer(request: Request) -> Response:
@@ -138,7 +142,12 @@ async def infer(request: Request) -> Response:
     except _NoSuchModelError as cause:
         model, outcome, response = "unknown", "unknown_model", error(404, str(cause))
     except UnknownModelError as cause:
-        outcome, response = "unknown_version", error(404, str(cause))
+        outcome, response = "unknown_version", refusal(404, cause)
+    except WrongFeaturesError as cause:
+        outcome, response = "wrong_features", refusal(409, cause)
+    except KnowledgeMismatchError as cause:
+        runtime.alignment.metrics.mismatches.inc()
+        outcome, response = "knowledge_mismatch", refusal(409, cause)
     except (ProtocolError, InferenceInputError, MixedPairError) as cause:
         outcome, response = "bad_request", error(400, str(cause))
     except OverloadedError as cause:
@@ -208,8 +217,23 @@ async def _run(
     async def compute(work: Work) -> Array:
         return await runtime.inference.submit(work, place, timeout_s)
 
+    if model == ALIGN:
+        answer = await run_align(
+            parsed, models, partial(runtime.alignment.table.version_for, user), limits.batch, version, compute
+        )
+        runtime.alignment.note(user, answer)
+        return Result(answer.outputs(), answer.parameters(), str(answer.choice.adapter.manifest.version))
     if model == "decode":
         return await run_decode(parsed, models, limits, version, compute)
+    if model == CLASSIFY_TAIL:
+        classification = runtime.classification
+        try:
+            result = await run_classify(parsed, models, version, classification.table.of(user), compute)
+        except (ProtocolError, UnknownModelError, WrongFeaturesError) as cause:
+            classification.refused(cause)
+            raise
+        classification.note(result, parsed.inputs["features"].size)
+        return result
     directive = runtime.directives.for_user(user, models)
     result = await run_encode(parsed, models, directive, limits, version, compute)
     codec = str(result.parameters["codec"])

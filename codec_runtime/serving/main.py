@@ -13,7 +13,7 @@ import uvicorn
 from codec_runtime.contract.settings import SettingsError
 from codec_runtime.serving.app import create_app
 from codec_runtime.serving.backends.interface import BackendError
-from codec_runtime.serving.priority import share_the_interpreter
+from codec_runtime.serving.priority import share_the_interpreter, spare_the_collector
 from codec_runtime.serving.runtime import Runtime
 from codec_runtime.serving.settings import RuntimeSettings, check_exposure, uses_mtls
 
@@ -90,5 +90,6 @@ def run_runtime(settings: RuntimeSettings) -> None:
         extra={"host": settings.host, "port": settings.port, "site": settings.site},
     )
     _exit_quietly(server)
+    spare_the_collector()
     server.run()
     logger.info("runtime stopped")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -14,17 +19,25 @@ from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch
 from codec_runtime.contract.telemetry import CapabilityReport, TrainingReport
 from codec_runtime.contract.updates import ActivationReport, ActivationRequest, InboxListing, SiteStatus
 from codec_runtime.serving.activation import Activations
+from codec_runtime.serving.alignment_pairs import PairBuffer
+from codec_runtime.serving.alignment_site import AlignmentSite
 from codec_runtime.serving.backends.selection import select_backend
+from codec_runtime.serving.classification_site import ClassificationSite
 from codec_runtime.serving.conventional import available_codecs
 from codec_runtime.serving.directives import DirectiveTable
 from codec_runtime.serving.metrics import RuntimeMetrics
 from codec_runtime.serving.pictures import PictureBuffer
+from codec_runtime.serving.priority import lower_priority
 from codec_runtime.serving.queue import BatchLimits
 from codec_runtime.serving.registry import ModelRegistry, Models
 from codec_runtime.serving.settings import RuntimeSettings, shipped_weights
 from codec_runtime.serving.telemetry import Report, TelemetryStream
 from codec_runtime.serving.training_jobs import TrainingJobs
+from codec_runtime.serving.warm_up import PictureSizes
 from codec_runtime.serving.worker import InferenceWorker
+
+_FILE_THREADS = 4
+_ResultT = TypeVar("_ResultT")
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +58,17 @@ class Runtime:
         )
         self.metrics.backend.labels(backend.name, backend.precision).set(1)
         logger.info("backend", extra={"backend": backend.name, "precision": backend.precision})
-        self.registry = ModelRegistry(backend, self.metrics.backend_fallbacks.inc)
+        sizes = PictureSizes()
+        self.registry = ModelRegistry(backend, self.metrics.backend_fallbacks.inc, sizes)
         self.directives = DirectiveTable()
         self.pictures = PictureBuffer(settings.pictures_per_user, settings.pictures_max_bytes)
         self.telemetry = TelemetryStream(
             self.instance, settings.telemetry_buffer, self.metrics.telemetry_dropped.inc
         )
+        self.alignment = AlignmentSite(
+            PairBuffer(settings.items_per_user, settings.items_max_bytes), self.publish, self.metrics.registry
+        )
+        self.classification = ClassificationSite(self.directives.splits, self.metrics.registry)
         self.inbox = Inbox(
             self._state / "inbox",
             max_file_bytes=settings.inbox_max_file_bytes,
@@ -61,7 +79,7 @@ class Runtime:
         )
         self.activations = Activations(
             settings, self.instance, self.inbox, self.registry, self.directives, self.metrics,
-            self._published, reached,
+            self._published, lambda: self.inference.depth > 0, reached, self.alignment.table.in_force,
         )
         self.jobs = TrainingJobs(
             self._state / "jobs",
@@ -71,7 +89,12 @@ class Runtime:
             nice=settings.training_nice,
         )
         batch = BatchLimits(settings.max_batch, settings.batch_max_pixels, 1e-3 * settings.batch_wait_ms)
-        self.inference = InferenceWorker(settings.max_queue, batch, settings.inference_nice, self.metrics)
+        self.inference = InferenceWorker(
+            settings.max_queue, batch, settings.inference_nice, self.metrics, sizes
+        )
+        self._files = ThreadPoolExecutor(
+            _FILE_THREADS, "files", initializer=lower_priority, initargs=(settings.activation_nice,)
+        )
         self.activations.load_at_start()
         if not self.ready:
             logger.error("no encoder and decoder to serve", extra={"weights": str(shipped_weights(settings))})
@@ -89,6 +112,7 @@ class Runtime:
 
     def _published(self) -> None:
         self.metrics.show_models(self.models)
+        self.classification.swapped(self.models)
         self.ready = bool(self.models.encoders and self.models.decoders)
 
     def listing(self) -> InboxListing:
@@ -98,6 +122,7 @@ class Runtime:
             partial=self.inbox.partial(),
             weights=self.activations.installer.weights_here(),
             metadata=self.inbox.metadata(),
+            takes_files=True,
         )
 
     def status(self) -> SiteStatus:
@@ -107,6 +132,7 @@ class Runtime:
             telemetry_seq=self.telemetry.last_seq,
             models=[bundle.manifest for bundle in self.models.all()],
             conventional=list(available_codecs()),
+            classifiers=self.classification.published(self.models),
         )
 
     # Directives and telemetry
@@ -114,6 +140,7 @@ class Runtime:
     def apply(self, batch: DirectiveBatch) -> DirectiveAck:
         applied, rejected = self.directives.apply(batch, self.models)
         self.metrics.directives.set(len(self.directives))
+        self.classification.count_directives()
         self.metrics.directives_received.labels("applied").inc(applied)
         self.metrics.directives_received.labels("rejected").inc(len(rejected))
         return DirectiveAck(
@@ -135,6 +162,10 @@ class Runtime:
                 "detail": report.detail,
             })
 
+    async def beside_users(self, do: Callable[..., _ResultT], *arguments: object) -> _ResultT:
+        """``do(*arguments)`` in a thread of low priority: files and hashes that no user waits for."""
+        return await asyncio.get_running_loop().run_in_executor(self._files, partial(do, *arguments))
+
     def busy(self) -> bool:
         """Whether so many inference requests wait that files for the inbox are put off."""
         return self.inference.depth > self.settings.inbox_busy_share * self.settings.max_queue
@@ -147,7 +178,9 @@ class Runtime:
         self.telemetry.close()
 
     async def close(self) -> None:
+        self.alignment.close()
         self.drain()
         await self.jobs.close()
         self.inference.close()
+        self._files.shutdown(wait=False, cancel_futures=True)
         self.activations.close()

@@ -31,6 +31,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         torch_threads: threads of one inference, whatever the backend.
         inference_nice: niceness added to the inference thread, so that control traffic goes first.
         activation_nice: niceness added to the thread that verifies, loads and warms up new weights.
+        activation_share: of the time that this thread computes while requests are served, 0.05 to 1.
         max_queue: inference requests waiting or running; more are answered 503, or 429 a user with too many.
         request_timeout_s: how long a request may wait for its turn if its parameter ``timeout`` does not say.
         max_batch: pictures a request, and pictures of several requests computed together; max_pixels: pixels
@@ -41,6 +42,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
         telemetry_buffer: events kept for readers that reconnect; telemetry_idle_s: a stream without events
             for this long is closed.
         pictures_per_user, pictures_max_bytes: recently encoded pictures kept for site training.
+        items_per_user, items_max_bytes: labelled items (tokens of a picture and its sentences) kept likewise.
         training_nice: niceness of the training process; 19 takes only what nobody else wants.
         training_queue: jobs waiting; training_min_pictures: fewer fail a job at once.
         body_stall_s, body_min_bytes_per_s: a body that pauses longer, or is slower on average, is refused.
@@ -49,6 +51,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
             byte of one that is forgotten.
         inbox_busy_share: of ``max_queue``; with more requests waiting, files for the inbox are put off (429).
         max_versions: decoder versions kept loaded in a family (base versions and versions in force stay).
+        classifier_grace_s: how long a classifier version serves at least after its successor came, unless it
+            is withdrawn; ``max_versions`` holds for it after that.
         tls_cert, tls_key, client_ca: PEM paths; all three make the whole port mTLS.
         allow_insecure: listen off loopback without mTLS (a closed testbed network); logged as a warning.
         drain_s: how long SIGTERM waits for requests in flight.
@@ -65,6 +69,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     torch_threads: Positive = 1
     inference_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 2
     activation_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
+    activation_share: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 0.8
     max_queue: Positive = 64
     request_timeout_s: Seconds = 30.0
     max_batch: Positive = 32
@@ -76,6 +81,8 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     telemetry_idle_s: Seconds = 20.0
     pictures_per_user: Positive = 24
     pictures_max_bytes: Positive = 128 << 20
+    items_per_user: Positive = 512
+    items_max_bytes: Positive = 128 << 20
     training_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 19
     training_queue: Positive = 4
     training_min_pictures: Positive = 4
@@ -87,6 +94,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     inbox_partial_max_age_s: Seconds = 86_400.0
     inbox_busy_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
     max_versions: Positive = 8
+    classifier_grace_s: Seconds = 300.0
     tls_cert: str = ""
     tls_key: str = ""
     client_ca: str = ""

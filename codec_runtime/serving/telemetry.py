@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
+from codec_runtime.contract.alignment import AlignmentReport
+from codec_runtime.contract.classification import SplitReport
 from codec_runtime.contract.telemetry import (
     CapabilityReport,
     FailureReport,
@@ -16,7 +18,7 @@ from codec_runtime.contract.telemetry import (
     TrainingReport,
 )
 
-Report = CapabilityReport | QualityReport | FailureReport | TrainingReport
+Report = CapabilityReport | QualityReport | FailureReport | TrainingReport | AlignmentReport | SplitReport
 _CHUNK_EVENTS = 512
 
 

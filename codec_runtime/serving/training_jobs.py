@@ -2,7 +2,8 @@
 
 A job goes ``queued -> running -> succeeded | failed``; the last two are final. Submitting an id again
 answers with the state it is in. A job directory holds ``job.msgpack``, ``pictures.safetensors``, copies of
-the ``parent`` and ``encoder`` bundles, later ``candidate/`` and ``report.msgpack``.
+the ``parent`` and ``encoder`` bundles, later ``candidate/`` and ``report.msgpack``; that of a site's part of
+a federated update ``pairs.safetensors``, ``parent`` and ``knowledge``, later ``update.msgpack``, too.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import shutil
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,12 +28,14 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from codec_runtime.bundle.store import write_atomic
+from codec_runtime.contract.alignment import AlignmentJob
 from codec_runtime.contract.bundle import DELTA_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import TrainingJob
 from codec_runtime.serving.pictures import Picture
 from codec_runtime.serving.registry import LoadedBundle
-from codec_runtime.training.job_files import JOB_FILE, PICTURES_FILE, Progress
+from codec_runtime.training.job_files import JOB_FILE, PAIRS_FILE, PICTURES_FILE, UPDATE_FILE, Progress
+from codec_runtime.training.pair_files import UserSamples, pairs_file
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +53,16 @@ class JobQueueFullError(RuntimeError):
 
 class JobError(ValueError):
     """The job itself is malformed; the message says which field."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job in the queue: the module whose process does it, and what writes its files, in a thread."""
+
+    job: str
+    budget_s: float
+    module: str
+    write: Callable[[], None]
 
 
 class TrainingJobs:
@@ -118,9 +133,39 @@ class TrainingJobs:
                 job.job, "failed",
                 detail=f"{len(usable)} recent pictures of these users, {self._minimum_pictures} are needed",
             )
-        self._waiting.add(job.job)
-        report = self._set(job.job, "queued", detail=f"{len(usable)} pictures")
-        task = asyncio.get_running_loop().create_task(self._run(job, parent, encoder, usable))
+        write = partial(write_job, self._directory / job.job, job, parent, encoder, usable)
+        plan = Planned(job.job, job.budget_s, "codec_runtime.training.site_job", write)
+        return self._enqueue(plan, f"{len(usable)} pictures")
+
+    def submit_alignment(
+        self, job: AlignmentJob, parent: LoadedBundle, knowledge: LoadedBundle, users: list[UserSamples]
+    ) -> TrainingReport:
+        """As :meth:`submit`, a site's part of a federated update among ``users``.
+
+        Raises:
+            JobError, JobQueueFullError.
+        """
+        check_job(job)
+        if job.job in self._reports:
+            return self._reports[job.job]
+        if len(self._waiting) >= self._queue_limit:
+            raise JobQueueFullError(f"{len(self._waiting)} training jobs are waiting already")
+        if not users:
+            return self._set(job.job, "failed", detail="no labelled items of these users are kept here")
+        write = partial(write_alignment_job, self._directory / job.job, job, parent, knowledge, users)
+        plan = Planned(job.job, job.budget_s, "codec_runtime.training.alignment_job", write)
+        return self._enqueue(plan, f"{len(users)} users")
+
+    def update_file(self, job: str) -> Path | None:
+        """Path of a succeeded alignment job's update, None if there is none."""
+        report = self._reports.get(job)
+        path = self._directory / job / UPDATE_FILE
+        return path if report is not None and report.state == "succeeded" and path.is_file() else None
+
+    def _enqueue(self, plan: Planned, detail: str) -> TrainingReport:
+        self._waiting.add(plan.job)
+        report = self._set(plan.job, "queued", detail=detail)
+        task = asyncio.get_running_loop().create_task(self._run(plan))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return report
@@ -131,22 +176,17 @@ class TrainingJobs:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _run(
-        self,
-        job: TrainingJob,
-        parent: LoadedBundle,
-        encoder: LoadedBundle,
-        pictures: list[tuple[str, Picture]],
-    ) -> None:
+    async def _run(self, job: Planned) -> None:
         try:
             async with self._one_at_a_time:
                 self._waiting.discard(job.job)
-                directory = self._directory / job.job
-                await asyncio.to_thread(write_job, directory, job, parent, encoder, pictures)
+                await asyncio.to_thread(job.write)
                 self._set(job.job, "running", detail="starting")
-                done = await self._supervise(job, directory)
-                gain = done.heldout_gain_db
-                self._set(job.job, "succeeded", progress=1.0, heldout_gain_db=gain, detail=done.detail)
+                done = await self._supervise(job, self._directory / job.job)
+                self._set(
+                    job.job, "succeeded", progress=1.0, heldout_gain_db=done.heldout_gain_db,
+                    heldout_gain_rsum=done.heldout_gain_rsum, detail=done.detail,
+                )
         except asyncio.CancelledError:
             self._set(job.job, "failed", detail="the runtime is shutting down")
             raise
@@ -156,11 +196,11 @@ class TrainingJobs:
         finally:
             self._waiting.discard(job.job)
 
-    async def _supervise(self, job: TrainingJob, directory: Path) -> Progress:
+    async def _supervise(self, job: Planned, directory: Path) -> Progress:
         """Run the subprocess to its end; raises RuntimeError with the reason if it fails or overruns."""
         environment = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "codec_runtime.training.site_job", str(directory),
+            sys.executable, "-m", job.module, str(directory),
             "--nice", str(self._nice),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, env=environment,
@@ -179,7 +219,7 @@ class TrainingJobs:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
-        if code != 0 or last is None or last.heldout_gain_db is None:
+        if code != 0 or last is None or not last.done:
             reason = last.error if last is not None and last.error else stderr
             raise RuntimeError(f"exit code {code}: {reason or 'no result'}")
         return last
@@ -193,7 +233,7 @@ class TrainingJobs:
                 last = msgspec.json.decode(line, type=Progress)
             except msgspec.DecodeError:
                 continue  # a library printed something
-            if last.heldout_gain_db is None and not last.error and last.progress >= shown + _PROGRESS_STEP:
+            if not last.done and not last.error and last.progress >= shown + _PROGRESS_STEP:
                 shown = last.progress
                 self._set(job, "running", progress=last.progress, detail=last.detail)
         return last
@@ -205,11 +245,12 @@ class TrainingJobs:
         *,
         progress: float = 0.0,
         heldout_gain_db: float | None = None,
+        heldout_gain_rsum: float | None = None,
         detail: str = "",
     ) -> TrainingReport:
         report = TrainingReport(
             job=job, time_ns=time.time_ns(), state=state, progress=progress,
-            heldout_gain_db=heldout_gain_db, detail=detail[:500],
+            heldout_gain_db=heldout_gain_db, heldout_gain_rsum=heldout_gain_rsum, detail=detail[:500],
         )
         self._reports[job] = report
         if state in ("succeeded", "failed"):
@@ -221,7 +262,7 @@ class TrainingJobs:
         directory = self._directory / job
         if directory.is_dir():
             with contextlib.suppress(OSError):
-                (directory / PICTURES_FILE).unlink(missing_ok=True)  # users' pictures are not kept around
+                _forget_data(directory)
                 write_atomic(directory / _REPORT_FILE, msgspec.msgpack.encode(report))
         ended = [name for name, r in self._reports.items() if r.state in ("succeeded", "failed")]
         for old in ended[: max(0, len(ended) - _KEPT_JOBS)]:
@@ -240,11 +281,17 @@ class TrainingJobs:
                     job=directory.name, time_ns=time.time_ns(), state="failed",
                     detail="the runtime restarted during the job",
                 )
-                (directory / PICTURES_FILE).unlink(missing_ok=True)
+                _forget_data(directory)
             self._reports[directory.name] = report
 
 
-def check_job(job: TrainingJob) -> None:
+def _forget_data(directory: Path) -> None:
+    """Users' pictures and tokens are not kept around."""
+    for name in (PICTURES_FILE, PAIRS_FILE):
+        (directory / name).unlink(missing_ok=True)
+
+
+def check_job(job: TrainingJob | AlignmentJob) -> None:
     """Raise JobError unless id, budget and versions are in range."""
     if not _JOB_ID.fullmatch(job.job):
         raise JobError("job: 1..64 characters of [A-Za-z0-9._-], the first a letter or digit")
@@ -262,16 +309,30 @@ def write_job(
     pictures: list[tuple[str, Picture]],
 ) -> None:
     """Everything the subprocess needs, as files."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    for name, bundle in (("parent", parent), ("encoder", encoder)):
-        (directory / name).mkdir()
-        for file in (MANIFEST_FILE, WEIGHTS_FILE):
-            shutil.copyfile(bundle.directory / file, directory / name / file)
+    _copy_bundles(directory, {"parent": parent, "encoder": encoder})
     # The index keeps the order; the user lets held-out pictures be taken from every user.
     tensors = {f"{i:06d}.{user}": torch.from_numpy(picture) for i, (user, picture) in enumerate(pictures)}
     write_atomic(directory / PICTURES_FILE, save_safetensors(tensors))
     write_atomic(directory / JOB_FILE, msgspec.msgpack.encode(job))
+
+
+def write_alignment_job(
+    directory: Path, job: AlignmentJob, parent: LoadedBundle, knowledge: LoadedBundle,
+    users: list[UserSamples],
+) -> None:
+    """As :func:`write_job`."""
+    _copy_bundles(directory, {"parent": parent, "knowledge": knowledge})
+    write_atomic(directory / PAIRS_FILE, pairs_file(users))
+    write_atomic(directory / JOB_FILE, msgspec.msgpack.encode(job))
+
+
+def _copy_bundles(directory: Path, bundles: Mapping[str, LoadedBundle]) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for name, bundle in bundles.items():
+        (directory / name).mkdir()
+        for file in (MANIFEST_FILE, WEIGHTS_FILE):
+            shutil.copyfile(bundle.directory / file, directory / name / file)
 
 
 async def _last_line(stream: asyncio.StreamReader | None) -> str:

@@ -7,10 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from codec_runtime.serving.batching import Array, Work, compute
+from codec_runtime.serving.batching import Array, DecodeWork, EncodeWork, Work, compute
 from codec_runtime.serving.metrics import RuntimeMetrics
 from codec_runtime.serving.priority import lower_priority
 from codec_runtime.serving.queue import BatchLimits, DeadlineError, Job, RequestQueue
+from codec_runtime.serving.warm_up import PictureSizes
 
 _Results = tuple[list[Array | Exception], float]
 
@@ -23,11 +24,15 @@ class InferenceWorker:
         batch: bounds of a batch.
         nice: niceness added to the thread, so that control traffic goes first.
         metrics: counted into.
+        sizes: told those of the pictures computed.
     """
 
-    def __init__(self, limit: int, batch: BatchLimits, nice: int, metrics: RuntimeMetrics) -> None:
+    def __init__(
+        self, limit: int, batch: BatchLimits, nice: int, metrics: RuntimeMetrics, sizes: PictureSizes
+    ) -> None:
         self._queue: RequestQueue[tuple[Work, asyncio.Future[Array]]] = RequestQueue(limit, batch)
         self._metrics = metrics
+        self._sizes = sizes
         self._thread = ThreadPoolExecutor(1, "inference", initializer=lower_priority, initargs=(nice,))
         self._running = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -93,6 +98,8 @@ class InferenceWorker:
         self._metrics.batch_pictures.observe(sum(job.pictures for job in jobs))
         for job in jobs:
             self._metrics.queue_seconds.observe(now - job.arrived_s)
+            if isinstance(job.work[0], EncodeWork | DecodeWork):
+                self._sizes.note(job.work[0].size)
         loop = asyncio.get_running_loop()
         computed = loop.run_in_executor(self._thread, _timed, [job.work[0] for job in jobs])
         computed.add_done_callback(partial(self._finish, jobs))

@@ -24,8 +24,8 @@ from torch import fx
 from codec_runtime.benchmarks.codec import machine
 from codec_runtime.bundle.errors import BundleError
 from codec_runtime.bundle.files import read_bounded, write_atomic
+from codec_runtime.contract.devices import DeviceClass
 from codec_runtime.contract.split import CostProfile
-from codec_runtime.split.devices import DeviceLimits
 from codec_runtime.split.graph import TracedNetwork
 
 PROFILE_LIMIT = 16 << 20
@@ -138,7 +138,7 @@ class _ClockedRun(fx.Interpreter):
 
 
 @torch.no_grad()
-def measure_limits(threads: int = 1, repeats: int = 5) -> DeviceLimits:
+def measure_limits(threads: int = 1, repeats: int = 5) -> DeviceClass:
     """This machine's GFLOP/s (fp32 product of two 1024 x 1024 matrices) and GB/s (copy of 64 MiB, read and
     written bytes), the best of ``repeats``.
     """
@@ -151,7 +151,7 @@ def measure_limits(threads: int = 1, repeats: int = 5) -> DeviceLimits:
         copied = _least(lambda: target.copy_(vector), repeats)
     finally:
         torch.set_num_threads(before)
-    return DeviceLimits(
+    return DeviceClass(
         name=f"host-{threads}t", gflops=2 * 1024**3 / product / 1e9,
         memory_gb_per_s=2 * vector.nbytes / copied / 1e9, source="measured here",
     )

@@ -36,7 +36,7 @@ from codec_runtime.training.finetune import (
     heldout_psnr,
     split_heldout,
 )
-from codec_runtime.training.job_files import JOB_FILE, PICTURES_FILE, Progress
+from codec_runtime.training.job_files import JOB_FILE, PICTURES_FILE, Progress, emit
 
 _HELDOUT_CASES = 32
 _HELDOUT_SHARE = 0.08
@@ -136,11 +136,6 @@ def _data_hash(pictures: list[Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _emit(progress: Progress) -> None:
-    sys.stdout.write(msgspec.json.encode(progress).decode() + "\n")
-    sys.stdout.flush()
-
-
 class _Reporter:
     """At most two progress lines a second."""
 
@@ -151,7 +146,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._last >= _PROGRESS_EVERY_S:
             self._last = now
-            _emit(Progress(progress=fraction, step=step, detail=f"step {step}, PSNR {psnr_db:.2f} dB"))
+            emit(Progress(progress=fraction, step=step, detail=f"step {step}, PSNR {psnr_db:.2f} dB"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -174,9 +169,9 @@ def main(arguments: list[str] | None = None) -> int:
         "trained_stages": given.stages,
     }
     try:
-        _emit(run_job(given.directory, overrides, started=started))
+        emit(run_job(given.directory, overrides, started=started))
     except (BundleError, MixedPairError, ValueError, FloatingPointError, OSError, RuntimeError) as error:
-        _emit(Progress(error=f"{type(error).__name__}: {error}"))
+        emit(Progress(error=f"{type(error).__name__}: {error}"))
         return 1
     return 0
 

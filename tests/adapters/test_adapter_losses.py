@@ -28,6 +28,21 @@ def test_mean_negatives_by_hand():
     assert losses.tolist() == pytest.approx([0.05, 0.15 + 0.25, 0.05])
 
 
+def test_soft_negatives_are_the_cross_entropy_of_a_softmax_with_margin():
+    similarity = torch.randn(4, 4, generator=torch.Generator().manual_seed(2))
+    found = triplet_losses(similarity, torch.eye(4, dtype=torch.bool), 0.2, "soft", 0.5)
+    logits = (similarity - 0.2 * torch.eye(4)) / 0.5
+    target = torch.arange(4)
+    both = (F.cross_entropy(side, target, reduction="none") for side in (logits, logits.t()))
+    assert torch.allclose(found, sum(both), atol=1e-6)
+
+
+def test_soft_negatives_come_near_the_hardest_where_they_are_sharp():
+    similarity = torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.5, 0.6], [0.0, 0.3, 0.7]])
+    soft = 0.001 * triplet_losses(similarity, torch.eye(3, dtype=torch.bool), 0.2, "soft", 0.001)
+    assert soft.tolist() == pytest.approx([0.1, 0.8, 0.1], abs=2e-3)
+
+
 def test_sentences_of_the_same_picture_are_no_negatives():
     pictures = _unit(3, 0)
     first = pictures[torch.tensor([0, 0, 1])]
@@ -41,8 +56,9 @@ def test_sentences_of_the_same_picture_are_no_negatives():
     assert after == pytest.approx(float(before))
 
 
-def test_a_batch_of_one_picture_has_no_negatives_and_no_loss():
-    config = LossConfig(agreement="none")
+@pytest.mark.parametrize("negatives", ["hardest", "mean", "soft"])
+def test_a_batch_of_one_picture_has_no_negatives_and_no_loss(negatives):
+    config = LossConfig(negatives=negatives, agreement="none")
     losses = pair_losses(_unit(2, 0), _unit(2, 1), torch.tensor([3, 3]), PROTOTYPES, config)
     assert losses.total.tolist() == [0.0, 0.0]
 

@@ -128,6 +128,12 @@ def test_a_first_seed_of_everything_comes_before_a_second():
         cells_of(replace(TOY, methods=("theirs",)))
 
 
+def test_mixed_errors_are_for_ours_and_the_federated_baselines():
+    cells = cells_of(replace(TOY, methods=("ours", "local", "fedgnn"), errors=("60", "mixed"), mixes=()))
+    assert [cell.method for cell in cells if cell.errors == "mixed"] == ["ours", "fedgnn"]
+    assert [cell.method for cell in cells if cell.errors == "60"] == ["ours", "local", "fedgnn"]
+
+
 def _level(ours: float, baseline: float, spread: float | None = 5.0) -> dict[str, dict[str, float | None]]:
     entry = {"ours": ours, "fedavg": baseline - 20, "fedgnn": baseline}
     return {name: {"mean": mean, "spread": spread} for name, mean in entry.items()}

@@ -33,6 +33,14 @@ class _Counting:
         return pack(rows, self.modality, self.name)
 
 
+def test_tokens_in_a_row_are_averaged_and_none_is_made_of_nothing():
+    tokens = pack([torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([[4.0]])], "text", "a")
+    grouped = tokens.grouped(2)
+    assert grouped.values[:, :, 0].tolist() == [[2.0, 5.0], [4.0, 0.0]]
+    assert grouped.mask.tolist() == [[True, True], [True, False]]
+    assert tokens.grouped(1) is tokens
+
+
 @pytest.mark.parametrize("wrong", [
     lambda t: Tokens(t.values[0], t.mask, "text", "a"),
     lambda t: Tokens(t.values, t.mask[:, :1], "text", "a"),

@@ -29,7 +29,6 @@ from codec_runtime.adapters.training import (
 from codec_runtime.bundle.errors import ManifestError, UnknownArchitectureError
 from codec_runtime.bundle.store import load_module, verify_state
 from codec_runtime.bundle.verification import verify_bundle
-from codec_runtime.contract.adapters import AlignedHeader
 
 PROTOTYPES = toy_knowledge().prototypes
 TRAINING = TrainingConfig(batch=64, learning_rate=3e-3, epochs=8)
@@ -71,8 +70,7 @@ def test_pairs_left_out_of_the_gradient_change_nothing():
         torch.Generator().manual_seed(0), batch=64, kept=torch.zeros(len(TRAIN)),
     )
     assert all(torch.equal(value, before[name]) for name, value in adapter.state_dict().items())
-    assert int(seen.isnan().sum()) < 32
-    assert (seen[~seen.isnan()] >= 0).all()
+    assert bool(seen.isnan().all())
 
 
 def test_wrong_pairs_have_the_higher_loss_after_an_epoch():
@@ -129,19 +127,6 @@ def test_a_manifest_cannot_name_a_network_beyond_bounds(tmp_path: Path):
     with pytest.raises(UnknownArchitectureError):
         load_module(place)
     verify_state(place)
-
-
-@pytest.mark.parametrize("changes", [
-    {"tokens": 0}, {"lengths": [1]}, {"lengths": [1, 9]}, {"lengths": [0, 1]}, {"confidence": [0.5]}
-])
-def test_inconsistent_headers_of_aligned_tokens_are_told(changes):
-    good = AlignedHeader(skb_sha256="a" * 64, adapter_version=1, samples=2, tokens=4, dimension=8,
-                         lengths=[1, 4], confidence=[0.0, 1.0])
-    assert good.problem() is None
-    assert msgspec.structs.replace(good, **changes).problem() is not None
-    with pytest.raises(msgspec.ValidationError):
-        msgspec.msgpack.decode(msgspec.msgpack.encode({**msgspec.to_builtins(good), "confidence": [2, 0]}),
-                               type=AlignedHeader)
 
 
 @pytest.mark.slow

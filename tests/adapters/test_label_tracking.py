@@ -74,7 +74,7 @@ def test_bad_confidences_are_refused(values):
             transition(values)
 
 
-@pytest.mark.parametrize("rule", [{"threshold": 1.5}, {"rounds": 0}, {"rounds": 256}])
+@pytest.mark.parametrize("rule", [{"threshold": 1.5}, {"repair": -0.1}, {"rounds": 0}, {"rounds": 256}])
 def test_rules_out_of_range_are_refused(rule):
     with pytest.raises(ValueError, match=next(iter(rule))):
         LabelRule(**rule)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from adapter_toy_set import CONFIG, toy_knowledge, toy_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codec_runtime.adapters.attacks import flipped_labels
 from codec_runtime.adapters.pairs import PairSet
 from codec_runtime.adapters.training import TrainingConfig, new_adapter
 from codec_runtime.adapters.user_pairs import UserPairs, distinct_batches
@@ -61,11 +64,24 @@ def test_training_raises_the_score_and_without_chosen_pairs_nothing_moves():
 
 
 def test_wrong_pairs_get_the_lower_confidence():
-    user, weights = _user(wrong=40), _fresh()
-    everything = torch.ones(user.pairs, dtype=torch.bool)
+    user, weights = _user(), _fresh()
     for seed in range(6):
-        weights, _ = user.train_epoch(weights, everything, seed)
-    confidence = user.confidence(weights, seed=0)
-    assert confidence.shape == (user.pairs,)
-    assert bool(((confidence >= 0) & (confidence <= 1)).all())
-    assert float(confidence[:40].mean()) < float(confidence[40:].mean()) - 0.1
+        weights, _ = user.train_epoch(weights, torch.ones(user.pairs, dtype=torch.bool), seed)
+    said = user.given[flipped_labels(user.pairs, 0.6, seed=3)]
+    wrong = said != user.given
+    misled = replace(user, train=user.train.said_to_be(said))
+    judged = misled.judge(weights, seed=0)
+    assert judged.confidence.shape == (user.pairs,)
+    assert float(judged.confidence[wrong].mean()) < float(judged.confidence[~wrong].mean()) - 0.2
+    again = misled.judge(weights, seed=0)
+    assert torch.equal(judged.confidence, again.confidence)
+
+
+def test_pairs_are_learned_with_the_partner_that_they_are_taken_for():
+    user, start = _user(), _fresh()
+    everything = torch.ones(user.pairs)
+    as_given, _ = user.train_epoch(start, everything, 3)
+    same, _ = user.train_epoch(start, everything, 3, user.given)
+    other, _ = user.train_epoch(start, everything, 3, user.given.flip(0))
+    assert all(torch.equal(value, same[name]) for name, value in as_given.items())
+    assert any(not torch.equal(value, other[name]) for name, value in as_given.items())

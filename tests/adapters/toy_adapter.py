@@ -18,6 +18,7 @@ from codec_runtime.adapters.aggregation import Weights
 from codec_runtime.adapters.attacks import flipped_labels, scaled, sign_flipped
 from codec_runtime.adapters.confidence import label_confidence
 from codec_runtime.adapters.federation.client import ClientUpdate, LabelledTask, LocalTask
+from codec_runtime.adapters.provisional import Judgement
 from codec_runtime.training.seeds import derived_seed
 
 FEATURES, DIMENSIONS = 12, 8
@@ -78,17 +79,19 @@ class ToyPairs:
     def wrong(self) -> Tensor:
         return self.given != torch.arange(self.count)
 
-    def confidence(self, weights: Weights, seed: int) -> Tensor:
+    def judge(self, weights: Weights, seed: int) -> Judgement:
         samples, labels = self.data()
         order = torch.randperm(self.count, generator=torch.Generator().manual_seed(seed))
         aligned = functional.normalize(samples @ weights["matrix"].T, dim=1)
         parts = order.split(BATCH)
         found = torch.empty(self.count)
         found[order] = label_confidence([aligned[part] @ labels[part].T for part in parts])
-        return found
+        return Judgement(found, torch.arange(self.count), torch.zeros(self.count))  # none is paired anew
 
-    def train_epoch(self, weights: Weights, chosen: Tensor, seed: int) -> tuple[Weights, float]:
-        samples, labels = (tensor[chosen] for tensor in self.data())
+    def train_epoch(
+        self, weights: Weights, kept: Tensor, seed: int, partner: Tensor | None = None
+    ) -> tuple[Weights, float]:
+        samples, labels = (tensor[kept > 0] for tensor in self.data())
         matrix = weights["matrix"].clone().requires_grad_(True)
         losses = []
         for _ in range(4):

@@ -24,16 +24,21 @@ def test_weights_without_a_pair_are_named(tmp_path: Path) -> None:
 
 
 def test_the_ratio_compares_transfer_and_verification_with_the_upload() -> None:
-    steps = {
-        case: {"transfer": 20.0, "verify": 10.0, "load": 500.0, "publish": 0.0004, "whole": 535.0}
-        for case in CASES
-    }
+    own = {"transfer": 20.0, "verify": 10.0, "load": 500.0, "publish": 0.0004, "record": 5.0, "whole": 535.0}
+    steps = dict.fromkeys(CASES, own)
+    steps["adapter"] = {**own, "transfer": 12.0}
     result = PushBenchmark(
-        rounds=3, bundles="a pair", bytes=dict.fromkeys(CASES, 100), targets=dict.fromkeys(CASES, 90),
-        raw_bytes=90, steps=steps, raw_ms=20.0, ratios=[1.4, 1.5, 1.9], best_ratio=1.3,
+        rounds=3, bundles="a pair", bytes=dict.fromkeys(CASES, 100),
+        targets={"full": 9_000_000, "adapter": 5_000_000, "delta": 9}, steps=steps,
+        raw_bytes={"full": 9_000_000, "adapter": 5_000_000}, raw_ms={"full": 20.0, "adapter": 12.0},
+        ratios=[1.4, 1.5, 1.9], best_ratio=1.3,
     )
     assert (result.ratio, result.transfer_ratio) == (1.5, 1.0)
-    assert result.ms == {"full": 30.0, "adapter": 30.0, "delta": 30.0, "raw_http": 20.0}
+    assert result.ms == {
+        "full": 30.0, "adapter": 22.0, "delta": 30.0, "raw_http": 20.0, "raw_http_adapter": 12.0
+    }
+    assert result.as_dict()["ms_per_mb"] == {"push": 2.0, "raw_http": 2.0}
+    assert result.as_dict()["fixed_ms"] == {"push": 12.0, "raw_http": 2.0}
     assert "1.50x the raw upload" in result.as_text()
     assert result.as_dict()["steps"]["full"]["publish"] == 0.0004
 
@@ -43,8 +48,8 @@ def test_a_pair_of_another_size_than_10_mb_is_said_to_be_none(size: int, said: b
     steps = {case: dict.fromkeys(STEPS, 1.0) for case in CASES}
     sizes = dict.fromkeys(CASES, size)
     result = PushBenchmark(
-        rounds=1, bundles="a pair", bytes=sizes, targets=sizes, raw_bytes=size, steps=steps, raw_ms=1.0,
-        ratios=[2.0], best_ratio=2.0,
+        rounds=1, bundles="a pair", bytes=sizes, targets=sizes, raw_bytes=sizes, steps=steps,
+        raw_ms=dict.fromkeys(CASES, 1.0), ratios=[2.0], best_ratio=2.0,
     )
     assert result.as_dict()["is_10mb"] is said
     assert ("not the case of 10 MB" in result.as_text()) is not said
@@ -68,7 +73,7 @@ def test_a_small_run_gives_every_documented_key(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     assert set(measured["bytes"]) == set(CASES)
-    assert set(measured["ms"]) == {*CASES, "raw_http"}
+    assert set(measured["ms"]) == {*CASES, "raw_http", "raw_http_adapter"}
     assert all(set(steps) == set(STEPS) for steps in measured["steps"].values())
     assert measured["bytes"]["delta"] < measured["bytes"]["adapter"] < measured["bytes"]["full"]
     assert measured["ratio_10mb"] > 0

@@ -36,16 +36,32 @@ def _exchange(begun: float, took: float, **what: str) -> Exchange:
 
 def test_exchanges_count_in_the_phase_that_holds_them_whole() -> None:
     result = _measured([
-        _exchange(1.0, 0.010), _exchange(9.995, 0.010), _exchange(10.1, 0.5), _exchange(12.0, 0.020),
+        _exchange(1.0, 0.010), _exchange(9.995, 0.010), _exchange(10.1, 0.020), _exchange(12.0, 0.020),
         _exchange(13.0, 5.0, failed="OSError"), _exchange(14.0, 0.020, mixed="version 3 answered"),
     ])
     assert result.latencies(swapping=False) == pytest.approx([10.0])
-    assert result.latencies(swapping=True) == pytest.approx([20.0, 20.0])
+    assert result.latencies(swapping=True) == pytest.approx([20.0, 20.0, 20.0])
     told = result.as_dict()
     assert (told["swaps"], told["failed"], told["mixed_version"]) == (2, 1, 1)
     assert (told["publish_ms_max"], told["p99_ratio"], told["rss_growth_mb"]) == (0.003, 2.0, 0.5)
     assert told["first_problem"] == "OSError"
     assert "1 failed, 1 mixed versions" in result.as_text()
+
+
+def test_the_first_exchanges_after_a_phase_with_swaps_count_in_neither() -> None:
+    result = _measured([_exchange(0.1, 0.010), _exchange(1.0, 0.020), _exchange(12.0, 0.030)])
+    assert result.latencies(swapping=False) == pytest.approx([20.0])
+
+
+def test_the_interval_of_the_ratio_covers_what_phases_differ_by() -> None:
+    phases = [Phase(bool(k % 2), 10.0 * k, 10.0 * k + 10.0) for k in range(8)]
+    took = [0.01, 0.01, 0.01, 0.01, 0.01, 0.02, 0.01, 0.02]  # two of the four phases with swaps are slower
+    exchanges = [_exchange(10.0 * k + 1.0, seconds) for k, seconds in enumerate(took)]
+    result = SwapBenchmark(PLAN, "torch", [0.001], [5.0], [9.0], exchanges, phases, 0.5)
+    low, high = result.ratio_interval()
+    assert low < result.as_dict()["p99_ratio"] <= high
+    assert (low, high) == (pytest.approx(1.0, abs=1e-6), pytest.approx(2.0, abs=1e-6))
+    assert result.as_dict()["seconds"] == {"swaps": 40.0, "none": 40.0}
 
 
 def test_too_short_a_run_says_so_instead_of_a_ratio() -> None:

@@ -73,8 +73,9 @@ def test_status_and_history_say_stage_users_gates_and_reasons(scene: Scene, url:
 
 def test_json_has_every_gate_with_plain_numbers(scene: Scene, url: str) -> None:
     row = json.loads(run("status", "--json", "--url", url))["rollouts"][0]
-    assert [gate["gate"] for gate in row["gates"]] == ["quality", "errors", "latency"]
-    assert row["gates"][1]["low"] < row["gates"][1]["estimate"] < row["gates"][1]["high"]
+    assert [gate["gate"] for gate in row["gates"]] == ["quality", "pairs", "errors", "latency"]
+    assert row["gates"][1]["estimate"] is None
+    assert row["gates"][2]["low"] < row["gates"][2]["estimate"] < row["gates"][2]["high"]
     assert row["false_alarm_rate"] == 0.05
     full = json.loads(run("history", row["id"], "--json", "--url", url))
     assert [line["phase"] for line in full["history"]] == ["publishing", "delivering", "observing"]

@@ -16,7 +16,8 @@ from xapp.lab.demo.observer import Observer
 from xapp.lab.demo.options import DemoOptions, DemoOptionsError, Timeline
 from xapp.lab.demo.processes import DemoProcesses, Ports, update_budget_s
 from xapp.lab.demo.replaying import count_updated, read_records, static_share, updated_transmissions
-from xapp.lab.demo.runner import prepare_folder, run_demo
+from xapp.lab.demo.runner import adapter_settled, prepare_folder, run_demo
+from xapp.lab.demo.summary import RunEvent
 from xapp.lab.records import LabState, UserState
 from xapp.lab.settings import LabSettings
 from xapp.settings import XAppSettings
@@ -210,3 +211,27 @@ def test_a_process_that_cannot_start_ends_the_demo_with_its_log(tmp_path, monkey
     error = capsys.readouterr().err
     assert "runtime ended while starting" in error
     assert "no weights" in error
+
+
+def test_the_adapters_update_is_waited_for_while_it_goes_on_and_not_for_ever():
+    noticed = RunEvent(18.0, "alignment_drift", "", of_adapter=True)
+    began = RunEvent(40.0, "round_started", "", of_adapter=True)
+    decoder = RunEvent(44.0, "update_done", "")
+    assert adapter_settled([decoder], 50.0, 45.0)
+    assert not adapter_settled([decoder], 48.0, 45.0)
+    assert not adapter_settled([noticed, began, decoder], 90.0, 45.0)
+    assert adapter_settled([noticed, began, decoder], 101.0, 45.0)
+    failed = RunEvent(60.0, "update_failed", "", of_adapter=True)
+    assert [adapter_settled([noticed, began, failed], t, 45.0) for t in (74.0, 76.0)] == [False, True]
+    recovered = RunEvent(50.0, "alignment_recovered", "", of_adapter=True)
+    assert adapter_settled([noticed, began, recovered], 51.0, 45.0)
+    late = RunEvent(340.0, "round_started", "", of_adapter=True)
+    assert adapter_settled([late], 346.0, 45.0)
+
+
+def test_phones_align_and_the_site_keeps_few_of_their_items(tmp_path):
+    demo = processes(tmp_path)
+    settings = demo.lab_settings()
+    assert (settings["aligners"], settings["align_group"], settings["align_interval_s"]) == (4, "mobile", 2.5)
+    demo.groups()
+    assert json.loads((tmp_path / "run" / "runtime.json").read_text())["items_per_user"] >= 64

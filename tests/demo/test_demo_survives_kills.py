@@ -40,7 +40,7 @@ def _wait_for(what, deadline_s: float):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1400)
 def test_killing_any_process_is_reported_and_its_restart_is_picked_up(tmp_path):
     out = tmp_path / "out"
     command = [
@@ -49,7 +49,7 @@ def test_killing_any_process_is_reported_and_its_restart_is_picked_up(tmp_path):
         "xapp.cli",
         "demo",
         "--duration",
-        "90",
+        "120",
         "--users",
         "6",
         "--no-live",
@@ -57,18 +57,21 @@ def test_killing_any_process_is_reported_and_its_restart_is_picked_up(tmp_path):
         "--out",
         str(out),
     ]
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    progress = tmp_path / "progress"
+    with progress.open("w") as told_to:
+        demo = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=told_to, text=True)
     try:
-        _wait_for(lambda: list(out.glob("lab/*/transmissions.jsonl")), 120)
+        # Not before everything is up: a process that dies in its first start ends the demo, which is right.
+        _wait_for(lambda: " live: " in progress.read_text() or demo.poll() is not None, 400)
         for process in PROCESSES:
-            pid = _wait_for(lambda process=process: _pid_of(process, demo.pid), 30)
+            pid = _wait_for(lambda process=process: _pid_of(process, demo.pid), 60)
             os.kill(pid, signal.SIGKILL)
-            _wait_for(lambda process=process, pid=pid: (_pid_of(process, demo.pid) or pid) != pid, 30)
+            _wait_for(lambda process=process, pid=pid: (_pid_of(process, demo.pid) or pid) != pid, 60)
             time.sleep(STAY_AWAY_S)
-        stdout, stderr = demo.communicate(timeout=200)
+        stdout, _ = demo.communicate(timeout=500)
     finally:
         demo.kill()
-    assert demo.returncode == 0, stderr
+    assert demo.returncode == 0, progress.read_text()
     summary = json.loads(stdout)
     assert set(summary["restarts"]) == set(PROCESSES)
     told = " ".join(event["kind"] + " " + event.get("text", "") for event in summary["events"])

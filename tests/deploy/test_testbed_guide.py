@@ -52,6 +52,7 @@ def test_every_live_setting_is_told() -> None:
         "e2_nodes": "what is set for single nodes", "cell_prbs": "carrier",
         "subcarrier_spacing_khz": "carrier",
         "picture_pixels": "picture size", "radio_resources": "slice quotas", "slices": "slice quotas",
+        "split": "split control",
     }  # fmt: skip
     assert set(words) == LIVE
     assert all(word in " ".join(sentence.split()) for word in words.values())

@@ -12,16 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab_doubles import SIDE, FakeRuntime
 
+from codec_runtime.client.errors import BadAnswerError
+from codec_runtime.client.protocol import HEADER_LENGTH, build_request, parse_answer
 from codec_runtime.serving.open_inference import parse_request
-from xapp.lab.inference_client import (
-    HEADER_LENGTH,
-    CodecClient,
-    DecoderChoice,
-    InferenceError,
-    build_request,
-    parse_answer,
-    with_retries,
-)
+from xapp.lab.inference_client import CodecClient, DecoderChoice, InferenceError, with_retries
 
 PICTURES = np.full((2, SIDE, SIDE, 3), 90, np.uint8)
 
@@ -34,8 +28,9 @@ def test_a_request_reads_back_as_the_arrays_that_went_in() -> None:
     inputs = {
         "image": np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2),
         "snr_db": np.array([1.5, 2], np.float32),
+        "item": np.array([1, 1 << 40], np.int64),
     }
-    body, headers = build_request(inputs, {"user": "ue-3"})
+    body, headers = build_request(inputs, (), {"user": "ue-3"})
     parsed = parse_request(body, int(headers[HEADER_LENGTH]))
     assert parsed.parameters["user"] == "ue-3"
     assert parsed.outputs == {}
@@ -46,15 +41,15 @@ def test_a_request_reads_back_as_the_arrays_that_went_in() -> None:
 
 def test_an_array_type_that_the_models_do_not_take_is_refused() -> None:
     with pytest.raises(ValueError, match="float64"):
-        build_request({"snr_db": np.zeros(2)}, {})
+        build_request({"snr_db": np.zeros(2)}, (), {})
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.one_of(st.none(), st.text(max_size=5), st.integers(0, 250).map(str)))
-def test_no_answer_does_anything_but_parse_or_raise_an_inference_error(
+def test_no_answer_does_anything_but_parse_or_raise_the_error_of_a_bad_one(
     body: bytes, length: str | None
 ) -> None:
-    with contextlib.suppress(InferenceError):
+    with contextlib.suppress(BadAnswerError):
         parse_answer(body, length)
 
 
@@ -70,7 +65,7 @@ def test_no_answer_does_anything_but_parse_or_raise_an_inference_error(
     ],
 )
 def test_an_answer_whose_tensors_do_not_add_up_is_refused(header: bytes) -> None:
-    with pytest.raises(InferenceError, match="unreadable answer"):
+    with pytest.raises(BadAnswerError, match="unreadable answer"):
         parse_answer(header + bytes(8), str(len(header)))
 
 

@@ -40,7 +40,7 @@ def _signed(content: bytes = CONTENT) -> TargetFile:
 
 def test_a_target_gets_its_place_without_being_copied(inbox: Inbox, tmp_path: Path) -> None:
     inbox.put("targets", NAME, CONTENT)
-    assert _targets(inbox, tmp_path).take(_signed(), tmp_path / "staged") == CONTENT
+    assert _targets(inbox, tmp_path).take(_signed(), tmp_path / "staged").data == CONTENT
     assert (tmp_path / "staged").samefile(inbox.directory / "targets" / NAME)
 
 
@@ -55,7 +55,7 @@ def test_a_file_replaced_after_it_was_read_is_not_what_gets_its_place(
         link(place, source)
 
     monkeypatch.setattr(Path, "hardlink_to", replaced_first)
-    assert _targets(inbox, tmp_path).take(_signed(), tmp_path / "staged") == CONTENT
+    assert _targets(inbox, tmp_path).take(_signed(), tmp_path / "staged").data == CONTENT
     assert (tmp_path / "staged").read_bytes() == CONTENT
 
 

@@ -91,10 +91,14 @@ def test_published_assigned_pushed_served_and_withdrawn(weights: Path, tmp_path:
         asyncio.run(main(site.url))
 
 
-@pytest.mark.parametrize("request_name", ["put_metadata", "put_chunk", "activate"])
+@pytest.mark.parametrize(
+    ("request_name", "small"),
+    [("put_metadata", 0), ("put_chunk", 0), ("activate", 0), ("activate", 64 << 10)],
+)
 def test_an_xapp_killed_in_mid_push_is_followed_by_one_that_goes_on(
-    weights: Path, tmp_path: Path, request_name: str
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_name: str, small: int
 ) -> None:
+    monkeypatch.setattr("xapp.delivery.push._SMALL", small)  # bytes of a file that comes with the activation
     repository = TufRepository(tmp_path / "xapp" / "tuf", layout=DIRECTED)
 
     async def main(url: str) -> None:
@@ -102,7 +106,7 @@ def test_an_xapp_killed_in_mid_push_is_followed_by_one_that_goes_on(
         async with running(settings_for(tmp_path, url)) as xapp:
             client: Any = xapp.sites.links[0].client
 
-            async def killed(*arguments: object) -> None:
+            async def killed(*arguments: object, **others: object) -> None:
                 left.update(MemorySdl.values)  # all that a process that ends now leaves
                 await asyncio.Event().wait()
 

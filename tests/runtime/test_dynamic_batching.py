@@ -21,6 +21,7 @@ from codec_runtime.serving.inference import InferenceInputError
 from codec_runtime.serving.metrics import RuntimeMetrics
 from codec_runtime.serving.queue import BatchLimits, DeadlineError, Job, RequestQueue
 from codec_runtime.serving.registry import LoadedBundle, ModelRegistry, Models
+from codec_runtime.serving.warm_up import PictureSizes
 from codec_runtime.serving.worker import InferenceWorker
 
 LIMITS = BatchLimits(pictures=4, pixels=400, wait_s=0.01)
@@ -181,7 +182,8 @@ def test_what_a_request_is_to_blame_for_is_found_before_it_joins(models: Models,
 
 
 def _worker(wait_s: float = 0.005, limit: int = 8) -> InferenceWorker:
-    return InferenceWorker(limit, BatchLimits(8, 1 << 20, wait_s), 0, RuntimeMetrics("i", "s"))
+    limits = BatchLimits(8, 1 << 20, wait_s)
+    return InferenceWorker(limit, limits, 0, RuntimeMetrics("i", "s"), PictureSizes())
 
 
 def test_requests_that_come_together_are_computed_together(

@@ -178,6 +178,9 @@ class FakeRuntime:
     def busy(self) -> bool:
         return self.waiting
 
+    async def beside_users(self, do, *arguments):
+        return await asyncio.to_thread(do, *arguments)
+
     def refusals(self, error: str) -> float:
         labels = {"stage": "inbox", "error": error}
         return self.metrics.registry.get_sample_value("semcom_runtime_update_refusals_total", labels) or 0.0

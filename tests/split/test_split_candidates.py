@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from split_problems import any_prices, problems, random_problem
 
+from codec_runtime.contract.devices import ASSUMED_CLASSES, EDGE_SERVER, class_profile
 from xapp.split.candidates import TOLERANCE, candidate_cuts
 from xapp.split.constraints import Constraints, restricted
 from xapp.split.latency import EdgeLoad, Link
@@ -15,7 +16,7 @@ from xapp.split.mincut import CutNetwork, NoCutError
 from xapp.split.objective import DevicePower, Prices, Weights, prices
 from xapp.split.oracle import cheapest
 from xapp.split.problem import split_problem
-from xapp.split.reference_networks import DEVICE_CLASSES, EDGE_SERVER, efficientnet_lite0
+from xapp.split.reference_networks import efficientnet_lite0
 
 
 @settings(max_examples=25, deadline=None)
@@ -30,7 +31,8 @@ def test_best_candidate_is_as_cheap_as_the_oracle_at_all_prices(problem, several
 
 def test_best_candidate_matches_minimum_cuts_over_random_links_and_loads():
     graph = efficientnet_lite0()
-    problem = split_problem(graph, DEVICE_CLASSES[1].profile(graph), EDGE_SERVER.profile(graph))
+    device, edge = class_profile(graph, ASSUMED_CLASSES[1]), class_profile(graph, EDGE_SERVER)
+    problem = split_problem(graph, device, edge)
     problem = replace(problem, tensor_bytes=problem.tensor_bytes / 4)
     candidates = candidate_cuts(problem)
     network = CutNetwork(problem)

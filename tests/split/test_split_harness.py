@@ -6,17 +6,18 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
+from codec_runtime.contract.devices import ASSUMED_CLASSES
 from xapp.lab.trace import Trace, parse_trace
 from xapp.split.candidates import candidate_cuts
 from xapp.split.chain import prefix_cuts
 from xapp.split.deciders import DECIDERS, ClassCase, MovingCost, menu, regressed_seconds
 from xapp.split.harness import SplitEvaluation, class_problem, compare_deciders
-from xapp.split.objective import Weights
-from xapp.split.reference_networks import DEVICE_CLASSES, efficientnet_lite0, resnet50
+from xapp.split.objective import DevicePower, Weights
+from xapp.split.reference_networks import efficientnet_lite0, resnet50
 from xapp.split.scenario import LoadProcess, RadioShare, claim_check, scenario_from_traces
 from xapp.split.switching import SwitchingRule
 
-CLASSES = (DEVICE_CLASSES[2], DEVICE_CLASSES[3])
+CLASSES = (ASSUMED_CLASSES[2], ASSUMED_CLASSES[3])
 
 
 def _trace(seed: int, seconds: int = 80, name: str = "Download__x.csv") -> Trace:
@@ -72,8 +73,9 @@ def _case(scenario) -> ClassCase:
     devices, cuts, hull = menu(candidate_cuts(problem))
     extra = np.zeros((len(devices), len(devices)))
     weights = Weights(1.0, 0.1)
-    moving = MovingCost(extra, 0.05, scenario.downlink_bps, device.power, weights)
-    return ClassCase(problem, cuts, hull, device.power, weights, scenario, moving, 2.0, SwitchingRule(), 0.5)
+    moving = MovingCost(extra, 0.05, scenario.downlink_bps, DevicePower.of(device), weights)
+    power = DevicePower.of(device)
+    return ClassCase(problem, cuts, hull, power, weights, scenario, moving, 2.0, SwitchingRule(), 0.5)
 
 
 @pytest.mark.parametrize("name", ["neurosurgeon", "dads-light", "dads-heavy", "greedy", "ours"])
@@ -132,7 +134,7 @@ def test_reference_networks_are_those_of_the_papers():
 
 
 def test_regression_of_node_times_is_close_in_sum():
-    problem = class_problem(efficientnet_lite0(), DEVICE_CLASSES[0], 8)
+    problem = class_problem(efficientnet_lite0(), ASSUMED_CLASSES[0], 8)
     predicted = regressed_seconds(problem, problem.device_s)
     assert predicted.sum() == pytest.approx(problem.device_s.sum(), rel=0.05)
     assert prefix_cuts(problem).crossing.max() >= 2

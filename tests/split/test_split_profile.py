@@ -5,9 +5,17 @@ import pytest
 import torch
 from split_networks import traced
 
+from codec_runtime.contract.devices import (
+    DEVICES,
+    EDGE_SERVER,
+    EDGES,
+    DeviceClass,
+    class_profile,
+    roofline_seconds,
+    scaled_profile,
+)
+from codec_runtime.contract.energy import DRAM_BYTE, FP32_MAC, LTE, RADIOS, WIFI, arithmetic_joules
 from codec_runtime.contract.split import CostProfile
-from codec_runtime.split.devices import DEVICES, DeviceLimits, roofline_seconds, scaled_profile
-from codec_runtime.split.energy import DRAM_BYTE, FP32_MAC, LTE, RADIOS, WIFI, arithmetic_joules
 from codec_runtime.split.profile import (
     ProfileError,
     measure_limits,
@@ -17,8 +25,8 @@ from codec_runtime.split.profile import (
 )
 from xapp.split.objective import DevicePower
 
-_SLOW = DeviceLimits(name="slow", gflops=2.0, memory_gb_per_s=1.0)
-_FAST = DeviceLimits(name="fast", gflops=20.0, memory_gb_per_s=5.0)
+_SLOW = DeviceClass(name="slow", gflops=2.0, memory_gb_per_s=1.0)
+_FAST = DeviceClass(name="fast", gflops=20.0, memory_gb_per_s=5.0)
 
 
 def _given(graph, seconds):
@@ -86,8 +94,26 @@ def test_scaling_refuses_another_graph_and_senseless_limits():
         scaled_profile(_given(graph, [0.0] * 10), graph, _FAST, msgspec.structs.replace(_SLOW, gflops=0.0))
 
 
+def test_class_profile_is_the_roofline_and_the_start_of_each_operation():
+    graph = traced("chain").graph
+    late = msgspec.structs.replace(_SLOW, start_s=0.5)
+    seconds = class_profile(graph, late).seconds
+    assert seconds[0] == seconds[-1] == 0
+    assert seconds[3] == pytest.approx(0.5 + roofline_seconds(graph.nodes[3], _SLOW))
+    with pytest.raises(ValueError, match="above 0"):
+        class_profile(graph, msgspec.structs.replace(_SLOW, memory_gb_per_s=0.0))
+
+
+def test_every_edge_class_computes_a_network_quicker_than_every_device():
+    graph = traced("branches").graph
+    edges = [sum(class_profile(graph, edge).seconds) for edge in EDGES.values()]
+    devices = [sum(class_profile(graph, device).seconds) for device in DEVICES.values() if device.start_s]
+    assert max(edges) < min(devices)
+    assert EDGES[EDGE_SERVER.name] is EDGE_SERVER
+
+
 def test_named_devices_say_where_their_figures_come_from():
-    for device in DEVICES.values():
+    for device in [*DEVICES.values(), *EDGES.values()]:
         low, high = device.active_watts_range
         assert 0 < low <= device.active_watts <= high
         assert device.source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xapp_simulated_site import bundle_files, make_manifest
@@ -29,6 +29,7 @@ class ChunkedSite:
         self.activated: list[list[str]] = []
         self.answers = [ActivationReport(instance="i", outcome="activated")]
         self.spans: list[tuple[str, int, int]] = []
+        self.takes_files = False
 
     async def inbox(self) -> InboxListing:
         self.fault("inbox")
@@ -37,6 +38,7 @@ class ChunkedSite:
             partial={name: len(data) for name, data in self.kept.items()},
             weights=self.weights,
             metadata={name: hashlib.sha256(data).hexdigest() for name, data in self.metadata.items()},
+            takes_files=self.takes_files,
         )
 
     async def put_metadata(self, name: str, data: bytes) -> None:
@@ -59,8 +61,19 @@ class ChunkedSite:
             self.complete[f"{folder}/{file}"] = digest
         return len(have)
 
-    async def activate(self, bundles: list[str]) -> ActivationReport:
+    async def activate(
+        self,
+        bundles: list[str],
+        *,
+        targets: Mapping[str, bytes] | None = None,
+        metadata: Mapping[str, bytes] | None = None,
+    ) -> ActivationReport:
         self.fault("activate")
+        assert self.takes_files or not (targets or metadata)
+        for name, data in (targets or {}).items():
+            folder, _, file = name.rpartition("/")
+            self.complete[f"{folder}/{file.partition('.')[2]}"] = hashlib.sha256(data).hexdigest()
+        self.metadata.update(metadata or {})
         self.activated.append(bundles)
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 

@@ -103,7 +103,8 @@ class Scene:
     """Sites with users of one group, a driver, and what the users report.
 
     Attributes:
-        effect_db: what version 2 does to the PSNR. events: kinds so far.
+        effect_db: what version 2 does to the PSNR. paired: devices restore its pictures by version 1 too.
+        events: kinds so far.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Scene:
         self.sites: dict[str, Any] = {site: FakeSite(site, self.repository) for site in users}
         self.now = 1000.0
         self.effect_db = 0.0
+        self.paired = False
         self.failing = False
         self.rng = random.Random(1)
         self.store = Store()
@@ -145,7 +147,7 @@ class Scene:
             self.status,
             self.plan,
             self.gates,
-            population=lambda group, family: self.users,
+            population=lambda order: self.users,
             assign=lambda site, *what: self.sites[site].catalog.assign(*what),
             delivery=self.delivery,
             clock=lambda: self.now,
@@ -190,6 +192,8 @@ class Scene:
             psnr_db=psnr,
             ms_ssim=0.9,
             latency_ms=20.0,
+            parent_version=1 if self.paired and version == 2 else 0,
+            parent_psnr_db=psnr - effect + self.rng.gauss(0, 0.1) if self.paired and version == 2 else None,
         )
         self.driver.on_quality(site, report, expected)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from xapp.rollout.gates import GateSettings, UserRecord, judge, read_gates
+from xapp.rollout.gates import GateSettings, Reading, UserRecord, judge, read_gates
 
 Noise = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -23,11 +23,14 @@ def heavy(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Trial:
-    """One kind of trial: half of the users are treated.
+    """One kind of trial.
 
     Attributes:
         effect_db: of the version. sd_db: within a user. own_db: sd of a user's own change at the switch.
         common_db: change of everybody at the switch. baseline: reports from before of each user.
+        rho: correlation of successive reports of a user. paired_db: standard deviation of the difference of
+            two versions on one picture, of the same correlation; None: no picture is restored twice.
+        pictures: restored twice by each treated user, at most. treated_share: of the users.
         failures, late: probability of a failure and of a late picture, of everybody.
     """
 
@@ -38,6 +41,10 @@ class Trial:
     sd_db: float = 2.0
     own_db: float = 0.0
     common_db: float = 1.0
+    rho: float = 0.0
+    paired_db: float | None = None
+    pictures: int = 64
+    treated_share: float = 0.5
     failures: float = 0.0
     treated_failures: float = 0.0
     late: float = 0.05
@@ -50,12 +57,14 @@ def first_alarm(trial: Trial, settings: GateSettings, rng: np.random.Generator) 
     offsets = rng.normal(0.0, 4.0, trial.users)
     own = rng.normal(0.0, trial.own_db, trial.users)
     records = [UserRecord(rank) for rank in range(trial.users)]
-    rows = [(rank < trial.users // 2, record) for rank, record in enumerate(records)]
+    rows = [(rank < trial.treated_share * trial.users, record) for rank, record in enumerate(records)]
+    content = [_content(trial, rng) for _ in records]
+    differences = [_content(trial, rng) for _ in records]
     for user, record in enumerate(records):
-        for value in offsets[user] + trial.sd_db * trial.noise(rng, trial.baseline):
-            record.before.add(float(value))
+        for _ in range(trial.baseline):
+            record.before.add(offsets[user] + trial.sd_db * next(content[user]))
     who = rng.integers(0, trial.users, trial.reports)
-    noise = trial.sd_db * trial.noise(rng, trial.reports)
+    readings: list[Reading] = []
     luck, lateness = rng.random(trial.reports), rng.random(trial.reports)
     for count, user in enumerate(who, 1):
         treated, record = rows[user]
@@ -63,14 +72,26 @@ def first_alarm(trial: Trial, settings: GateSettings, rng: np.random.Generator) 
             record.failures += 1
         else:
             effect = trial.effect_db if treated else 0.0
-            record.after.add(float(offsets[user] + own[user] + trial.common_db + effect + noise[count - 1]))
+            noise = trial.sd_db * next(content[user])
+            record.after.add(float(offsets[user] + own[user] + trial.common_db + effect + noise))
+            if treated and trial.paired_db is not None and record.pairs.count < trial.pictures:
+                record.pairs.add(effect + trial.paired_db * next(differences[user]))
             record.timed += 1
             record.late += bool(lateness[count - 1] < trial.late)
         if count % trial.look_every == 0:
-            verdict = judge(read_gates(rows, settings, 1), 0.0, 1.0, settings)
-            if verdict.decision == "roll_back":
+            readings = read_gates(rows, settings, 1, readings)
+            if judge(readings, 0.0, 1.0, settings).decision == "roll_back":
                 return count
     return None
+
+
+def _content(trial: Trial, rng: np.random.Generator) -> Iterator[float]:
+    """Numbers of variance 1, each correlated with the one before."""
+    value = float(trial.noise(rng, 1)[0])
+    while True:
+        yield value
+        fresh = trial.noise(rng, 1)[0]
+        value = float(trial.rho * value + np.sqrt(1.0 - trial.rho**2) * fresh)
 
 
 def alarm_rate(trial: Trial, settings: GateSettings, runs: int, seed: int) -> tuple[float, float | None]:

@@ -6,6 +6,7 @@ import asyncio
 
 from xapp_simulated_site import eventually
 
+from codec_runtime.contract.classification import SplitDirective
 from codec_runtime.contract.directives import Directive, DirectiveAck, DirectiveBatch, RejectedDirective
 from xapp.actuator import Actuator
 from xapp.runtime_client import RuntimeRefused, RuntimeUnavailable
@@ -124,3 +125,44 @@ def test_nothing_to_send_sends_nothing() -> None:
         assert sink.batches == []
 
     scenario(body)
+
+
+def test_cuts_travel_with_the_directives_and_alone_and_survive_an_outage() -> None:
+    def cut(user: str, name: str) -> SplitDirective:
+        return SplitDirective(user=user, network="net", version=1, cut=name)
+
+    async def body(sink, actuator, status, rejected) -> None:  # type: ignore[no-untyped-def]
+        actuator.submit_splits([])
+        actuator.submit_splits([cut("ue-1", "a")])
+        await eventually(lambda: len(sink.batches) == 1)
+        assert (sink.batches[0].directives, sink.batches[0].splits) == ([], [cut("ue-1", "a")])
+        assert status.loop.summary_ms()["count"] == 0
+        sink.failures = [RuntimeUnavailable("away")]
+        sink.gate.clear()
+        actuator.submit_splits([cut("ue-1", "b"), cut("ue-2", "b")])
+        await asyncio.sleep(0.01)
+        actuator.submit_splits([cut("ue-1", "c")])
+        actuator.submit([directive("ue-1")], 0)
+        sink.gate.set()
+        assert await actuator.flush(2.0)
+        assert [batch.sequence for batch in sink.batches] == [1, 3]
+        assert sink.batches[1].splits == [cut("ue-1", "c"), cut("ue-2", "b")]
+        assert len(sink.batches[1].directives) == 1
+
+    scenario(body)
+
+
+def test_the_whole_table_holds_the_cuts_as_well() -> None:
+    async def main() -> None:
+        sink = Sink()
+        split = SplitDirective(user="ue-1", network="net", version=1, cut="a")
+        actuator = Actuator(
+            sink, "x", Status(), full=list, full_splits=lambda: [split], on_rejected=lambda _: None
+        )
+        task = asyncio.create_task(actuator.run())
+        actuator.resend_all()
+        assert await actuator.flush(2.0)
+        task.cancel()
+        assert [(batch.full, batch.splits) for batch in sink.batches] == [(True, [split])]
+
+    asyncio.run(main())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from xapp.config_watch import LIVE, MAX_FILE_BYTES, ConfigWatch, classify_change, merge_live
 from xapp.settings import E2NodeOptions, XAppSettings
+from xapp.split_options import SplitOptions
 
 
 class ConfigMap:
@@ -274,7 +275,7 @@ def test_live_settings_are_classified_as_such(name: str) -> None:
         "policy_parameters": {"margin_db": 1.0}, "quality_target_db": 20.0, "remove_after_s": 60.0,
         "report_period_ms": 50, "stale_after_s": 4.0, "cell_prbs": 51, "subcarrier_spacing_khz": 15,
         "picture_pixels": 4096, "radio_resources": True, "slices": {"drone": "00f110/1"},
-        "e2_nodes": {"gnb": E2NodeOptions(kpm_version="flexric")},
+        "e2_nodes": {"gnb": E2NodeOptions(kpm_version="flexric")}, "split": SplitOptions(band=0.2),
     }  # fmt: skip
     old = XAppSettings()
     new = msgspec.structs.replace(old, **{name: other[name]})

@@ -55,6 +55,21 @@ def test_a_version_that_degrades_is_taken_back_everywhere_by_itself(tmp_path: Pa
     asyncio.run(main())
 
 
+def test_a_loss_that_four_users_cannot_show_is_found_where_devices_compare_with_the_parent(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        for paired, phase in ((True, "rolled-back"), (False, "done")):
+            scene = Scene(tmp_path / str(paired), {"a": 4})
+            scene.effect_db, scene.paired = -1.5, paired
+            scene.report(20)
+            ended = await scene.until(scene.driver.start(ORDER), phase, seconds=0.5)
+            evidence = next(line.evidence for line in ended.history if line.evidence)
+            assert [r.gate for r in evidence if r.finding == "harmful"] == ["pairs"] * paired
+
+    asyncio.run(main())
+
+
 def test_a_version_that_fails_to_decode_is_taken_back(tmp_path: Path) -> None:
     async def main() -> None:
         scene = Scene(tmp_path, {"a": 8}, plan=PLAN)

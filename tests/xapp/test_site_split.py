@@ -126,8 +126,9 @@ def test_the_one_site_is_called_as_it_calls_itself_and_a_wrong_name_is_told(
 
     async def main() -> None:
         status, listener = Status(), Mock()
-        parts: Any = (Client(), DecoderCatalog(), UserTable(), status, {}, listener)
-        watch = SiteWatch(label, 0, *parts, on_restart=lambda: None)
+        parts: Any = (Client(), DecoderCatalog(), UserTable(), status, {}, listener, Mock())
+        adapters = Mock(**{"publish.return_value": False})
+        watch = SiteWatch(label, 0, *parts, alignment=adapters, on_restart=lambda: None)
         assert watch.name == (label or ONLY_SITE)
         for _ in range(2):
             await watch.refresh()
@@ -185,7 +186,10 @@ def test_a_late_rejection_of_the_old_site_leaves_the_decision_of_the_new_one() -
     _, east = controllers(table)
     east.decide(0.1)
     watches = [
-        SiteWatch(str(site), site, Mock(), DecoderCatalog(), table, Status(), {}, Mock(), on_restart=Mock())
+        SiteWatch(
+            str(site), site, Mock(), DecoderCatalog(), table, Status(), {}, Mock(), Mock(),
+            alignment=Mock(), on_restart=Mock(),
+        )
         for site in (0, 1)
     ]
     rejected = [RejectedDirective(user="c", reason="unknown version")]

@@ -10,7 +10,8 @@ from xapp_simulated_site import ENCODER_SHA256, make_manifest
 
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import TrainingJob
-from xapp.updates.planner import Failure, PlannerSettings, Stage, UpdatePlanner, gate
+from xapp.updates.candidates import gate
+from xapp.updates.planner import Failure, PlannerSettings, Stage, UpdatePlanner
 
 PARENTS = {("drone", "attention"): 1, ("drone", "conv"): 1, ("car", "attention"): 3}
 

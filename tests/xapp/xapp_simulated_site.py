@@ -23,8 +23,10 @@ from tuf.ngclient import FetcherInterface, Updater
 
 from codec_runtime.contract import paths
 from codec_runtime.contract.bundle import BundleFile, BundleManifest, QualityPoint
+from codec_runtime.contract.classification import PublishedCut, SplitDirective, SplitReport
 from codec_runtime.contract.directives import Directive, DirectiveAck, DirectiveBatch, RejectedDirective
 from codec_runtime.contract.ranges import CONTENT_RANGE, UPLOAD_OFFSET, parse_range
+from codec_runtime.contract.split import SplitGraph
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport, TelemetryEvent, TrainingReport
 from codec_runtime.contract.updates import (
     ActivationReport,
@@ -121,6 +123,10 @@ class SimulatedSite:
         self.trusted_root = trusted_root
         self.batches: list[DirectiveBatch] = []
         self.in_force: dict[str, Directive] = {}
+        self.classifiers: list[PublishedCut] = []
+        self.graphs: dict[str, SplitGraph] = {}
+        self.refused_cuts: set[str] = set()
+        self.splits: dict[str, SplitDirective] = {}
         self.jobs: dict[str, TrainingJob] = {}
         self.gain_db = 0.8
         self.metadata: dict[str, bytes] = {}
@@ -132,13 +138,14 @@ class SimulatedSite:
         self._news = asyncio.Event()
         self._directory = tempfile.TemporaryDirectory()
 
-    def report(self, report: CapabilityReport | QualityReport | TrainingReport) -> None:
+    def report(self, report: CapabilityReport | QualityReport | TrainingReport | SplitReport) -> None:
         self.events.append(TelemetryEvent(instance=self.instance, seq=len(self.events) + 1, report=report))
         self._news.set()
 
     def restart(self, instance: str) -> None:
         self.instance = instance
         self.in_force.clear()
+        self.splits.clear()
         self.events.clear()
         self.jobs.clear()
         self._news.set()
@@ -152,6 +159,7 @@ class SimulatedSite:
                 Route(paths.SITE, self._site),
                 Route(paths.DIRECTIVES, self._directives, methods=["POST"]),
                 Route(paths.TELEMETRY, self._telemetry),
+                Route(paths.GRAPHS + "/{digest}", self._graph),
                 Route(paths.TRAINING_JOBS, self._submit, methods=["POST"]),
                 Route(paths.TRAINING_JOBS + "/{job}", self._job),
                 Route(paths.TRAINING_JOBS + "/{job}/candidate/{file}", self._candidate),
@@ -165,9 +173,14 @@ class SimulatedSite:
     async def _site(self, request: Request) -> Response:
         return _packed(
             SiteStatus(
-                instance=self.instance, site=self.name, telemetry_seq=len(self.events), models=self.models
+                instance=self.instance, site=self.name, telemetry_seq=len(self.events), models=self.models,
+                classifiers=self.classifiers,
             )
         )
+
+    async def _graph(self, request: Request) -> Response:
+        graph = self.graphs.get(request.path_params["digest"])
+        return Response("no such graph", 404) if graph is None else _packed(graph)
 
     async def _directives(self, request: Request) -> Response:
         if self.unavailable:
@@ -177,13 +190,19 @@ class SimulatedSite:
         self.batches.append(batch)
         if batch.full:
             self.in_force.clear()
+            self.splits.clear()
         rejected = []
         for directive in batch.directives:
             if self.serves(directive.decoder, directive.decoder_version):
                 self.in_force[directive.user] = directive
             else:
                 rejected.append(RejectedDirective(user=directive.user, reason="unknown version"))
-        applied = len(batch.directives) - len(rejected)
+        for split in batch.splits:
+            if split.cut in self.refused_cuts:
+                rejected.append(RejectedDirective(user=split.user, reason="not published", about="split"))
+            else:
+                self.splits[split.user] = split
+        applied = len(batch.directives) + len(batch.splits) - len(rejected)
         return _packed(
             DirectiveAck(instance=self.instance, sequence=batch.sequence, applied=applied, rejected=rejected)
         )

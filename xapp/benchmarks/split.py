@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from codec_runtime.contract.devices import ASSUMED_CLASSES, DeviceClass
 from xapp.benchmarks.kpm_decode import BenchError, cpu_name, interleaved
 from xapp.split.candidates import CandidateCuts, candidate_cuts
 from xapp.split.harness import class_problem
@@ -29,7 +30,7 @@ from xapp.split.latency import EdgeLoad, Floats, Link
 from xapp.split.mincut import CutNetwork
 from xapp.split.objective import DevicePower, Weights, prices
 from xapp.split.problem import LinearCost, SplitProblem
-from xapp.split.reference_networks import DEVICE_CLASSES, DeviceClass, resnet50
+from xapp.split.reference_networks import resnet50
 from xapp.split.switching import CutSwitcher, SwitchingRule
 
 _WEIGHTS = Weights(1.0, 0.1)
@@ -121,18 +122,18 @@ def bench_split(
     Raises:
         BenchError: the cached decision and the references do not agree, or a number is below 1.
     """
-    if users < len(DEVICE_CLASSES) or decisions < 1 or rounds < 1:
-        raise BenchError(f"at least {len(DEVICE_CLASSES)} users, a decision and a round are needed")
+    if users < len(ASSUMED_CLASSES) or decisions < 1 or rounds < 1:
+        raise BenchError(f"at least {len(ASSUMED_CLASSES)} users, a decision and a round are needed")
     graph = resnet50()
     random = np.random.default_rng(1)
-    problems = {device.name: class_problem(graph, device, 8) for device in DEVICE_CLASSES}
+    problems = {device.name: class_problem(graph, device, 8) for device in ASSUMED_CLASSES}
     cuts, prepare = {}, []
     for name, problem in problems.items():
         start = time.perf_counter()
         cuts[name] = candidate_cuts(problem)
         prepare.append(time.perf_counter() - start)
 
-    wearable = DEVICE_CLASSES[2]
+    wearable = ASSUMED_CLASSES[2]
     single = _single_decisions(cuts[wearable.name], wearable, decisions, random)
     many = _many_users(cuts, users, max(rounds, 20), random)
     reference = _references(problems[wearable.name], cuts[wearable.name], wearable, rounds, random, on_round)
@@ -164,7 +165,7 @@ def _single_decisions(
     cuts: CandidateCuts, device: DeviceClass, decisions: int, random: np.random.Generator
 ) -> Floats:
     """(decisions, 2) CPU and wall milliseconds."""
-    decider = _ClassDecider(cuts, device.power, 1)
+    decider = _ClassDecider(cuts, DevicePower.of(device), 1)
     for _ in range(20):
         decider.decide(*_draw(1, random))
     times = np.empty((decisions, 2))
@@ -180,10 +181,10 @@ def _many_users(
     cuts: dict[str, CandidateCuts], users: int, rounds: int, random: np.random.Generator
 ) -> Floats:
     """(rounds, 2) CPU and wall milliseconds for one decision about every user, classes in equal parts."""
-    counts = [len(part) for part in np.array_split(np.arange(users), len(DEVICE_CLASSES))]
+    counts = [len(part) for part in np.array_split(np.arange(users), len(ASSUMED_CLASSES))]
     deciders = [
-        _ClassDecider(cuts[device.name], device.power, count)
-        for device, count in zip(DEVICE_CLASSES, counts, strict=True)
+        _ClassDecider(cuts[device.name], DevicePower.of(device), count)
+        for device, count in zip(ASSUMED_CLASSES, counts, strict=True)
     ]
     times = np.empty((rounds, 2))
     for row in times:
@@ -206,7 +207,7 @@ def _references(
     link, edge = _draw(1, random)
     scalar = Link(float(np.ravel(link.uplink_bps)[0]), float(np.ravel(link.downlink_bps)[0]), link.delay_s)
     load = EdgeLoad(float(np.ravel(edge.queue_s)[0]), edge.slowdown)
-    priced = prices(scalar, load, device.power, _WEIGHTS, problem.result_bytes)
+    priced = prices(scalar, load, DevicePower.of(device), _WEIGHTS, problem.result_bytes)
     cost = problem.linear(priced)
     least = float(cuts.costs(priced).min())
     prepared = CutNetwork(problem)

@@ -44,6 +44,8 @@ class SignedVersions:
         count: int,
     ) -> None:
         self._states: dict[int, tuple[str, RepositoryFiles]] = {}
+        self._loop = asyncio.Runner()
+        self._client: RuntimeClient | None = None
         self.trusted_root = repository.trusted_root
         for version in range(first, first + count):
             manifest, weights = variants[version % 2]
@@ -57,18 +59,21 @@ class SignedVersions:
             self._states[version] = (bundle, state)
 
     def deliver(self, url: str, version: int) -> ActivationReport:
-        """Push and activate a version.
+        """Push and activate a version; always in the same thread, over a connection that is kept.
 
         Raises:
             RuntimeUnavailable, RuntimeRefused.
         """
         bundle, state = self._states[version]
+        if self._client is None:
+            self._client = RuntimeClient(url, timeout_s=_TIMEOUT_S)
+        return self._loop.run(push(self._client, state, [bundle])).activation
 
-        async def once() -> ActivationReport:
-            async with RuntimeClient(url, timeout_s=_TIMEOUT_S) as client:
-                return (await push(client, state, [bundle])).activation
-
-        return asyncio.run(once())
+    def close(self) -> None:
+        """End the connection."""
+        if self._client is not None:
+            self._loop.run(self._client.close())
+        self._loop.close()
 
 
 def write_variants(base: Path, folder: Path) -> dict[int, tuple[BundleManifest, Path]]:

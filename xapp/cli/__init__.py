@@ -9,6 +9,7 @@ from xapp.cli import (  # noqa: F401
     adapter_noise,
     bench,
     bundle,
+    classify,
     digital,
     e2,
     evaluate,
@@ -17,6 +18,7 @@ from xapp.cli import (  # noqa: F401
     rollout,
     services,
     split,
+    split_plan,
     train,
 )
 from xapp.cli.root import app

@@ -166,13 +166,14 @@ def bench_kpm_decode_command(
 @bench_app.command("swap")
 def bench_swap_command(
     swaps: Annotated[int, typer.Option(help="Activations in all.", min=2)] = 100,
-    seconds: Annotated[float, typer.Option(help="Phases with and without swaps together.", min=1)] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Of phases with swaps; as much without.", min=1)] = 60.0,
     clients: Annotated[int, typer.Option(help="Closed loops of encode and decode.", min=1, max=32)] = 4,
     side: Annotated[int, typer.Option(help="Side of the clients' pictures.", min=16, max=2048)] = 128,
     decoder: Annotated[str, typer.Option(help="Decoder family that is exchanged.")] = "attention",
     weights: Annotated[Path | None, typer.Option(help="Bundle root; default: shipped weights.")] = None,
     backend: Annotated[Literal["auto", "torch", "openvino"], typer.Option()] = "auto",
     nice: Annotated[int, typer.Option(help="Niceness of preparing new weights.", min=0, max=19)] = 10,
+    share: Annotated[float, typer.Option(help="Of the time that it computes.", min=0.05, max=1)] = 0.8,
     threads: Annotated[int, typer.Option(help="Threads of one inference.", min=1, max=64)] = 1,
     fast: Annotated[bool, typer.Option("--fast", help="Tiny networks, four swaps: a trial run.")] = False,
     json_: JsonFlag = False,
@@ -184,6 +185,7 @@ def bench_swap_command(
     """
     import sys
     import tempfile
+    from contextlib import closing
 
     from tqdm import tqdm
 
@@ -197,7 +199,7 @@ def bench_swap_command(
 
     phase_s = 3.0
     if fast:
-        swaps, seconds, side, backend, phase_s = 4, 4.0, 32, "torch", 1.0
+        swaps, seconds, side, backend, phase_s = 4, 2.0, 32, "torch", 1.0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         root = write_tiny_pair(place / "weights", decoder) if fast else weights or SHIPPED_WEIGHTS
@@ -206,13 +208,13 @@ def bench_swap_command(
             updates = prepare_updates(pair, place, swaps)
             settings = RuntimeSettings(
                 weights_dir=str(root), trusted_root=str(updates.trusted_root), backend=backend,
-                activation_nice=nice, torch_threads=threads,
+                activation_nice=nice, activation_share=share, torch_threads=threads,
             )
             plan = Plan(
                 swaps=swaps, seconds=seconds, phase_s=phase_s, clients=clients, side=side,
                 first_version=pair.decoder.version + 1, encoder_version=pair.encoder.version, decoder=decoder,
             )
-            with tqdm(total=swaps, unit="swap", desc="bench", file=sys.stderr) as bar:
+            with closing(updates), tqdm(total=swaps, unit="swap", desc="bench", file=sys.stderr) as bar:
                 result = bench_swap(settings, plan, updates.deliver, bar.update)
         except (BenchError, BundleError, LookupError, RuntimeRefused, RuntimeUnavailable) as error:
             fail(str(error))

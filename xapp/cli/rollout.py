@@ -213,7 +213,7 @@ def _steps(history: list[dict[str, Any]]) -> Table:
 
 
 def _gate(reading: dict[str, Any]) -> str:
-    scale, unit = (1.0, " dB") if reading["gate"] == "quality" else (100.0, " %")
+    scale, unit = (1.0, " dB") if reading["gate"] in ("quality", "pairs") else (100.0, " %")
     estimate, low, high, limit = (
         "?" if reading[name] is None else f"{scale * reading[name]:+.2f}"
         for name in ("estimate", "low", "high", "limit")

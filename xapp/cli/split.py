@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Networks = Annotated[
     list[str], typer.Argument(help="Network by name, e.g. efficientnet-lite0; several are measured together.")
 ]
+Edge = Annotated[
+    str, typer.Option(help="Edge server: a named one, or the machine that the profile is of.")
+]
+DEFAULT_EDGE = "edge-cpu-32"
 Fuse = Annotated[bool, typer.Option("--fuse/--no-fuse", help="Fold cheap operations into what they read.")]
 
 
@@ -43,7 +47,7 @@ def profile_command(
 
     from codec_runtime.split.profile import write_profiles
 
-    traced = _traced(networks, batch, fuse)
+    traced = traced_networks(networks, batch, fuse)
     profiles = _measured(traced, threads or [1], rounds, device_class)
     if output is not None:
         write_profiles(output, profiles)
@@ -63,6 +67,7 @@ def explain_command(
     device: Annotated[
         str, typer.Option(help="Device: a named one, or the machine that the profile is of.")
     ] = "raspberry-pi-4b",
+    edge: Edge = DEFAULT_EDGE,
     uplink: Annotated[float, typer.Option(min=0.001, help="Mbit/s up.")] = 10.0,
     downlink: Annotated[float, typer.Option(min=0.001, help="Mbit/s down.")] = 30.0,
     delay: Annotated[float, typer.Option(min=0.0, help="One way, ms.")] = 5.0,
@@ -74,8 +79,9 @@ def explain_command(
 ) -> None:
     """Show where a network would be cut, and what every other place would cost.
 
-    The edge server is the machine of the profile; a named device is that profile scaled by compute and memory
-    bandwidth. The best cut is over all sets of operations; the table has the cuts in topological order.
+    Device and edge server by name are the measured profile scaled by compute and memory bandwidth; either may
+    be the machine of the profile itself. The best cut is over all sets of operations; the table has the cuts
+    in topological order.
 
     Example:
 
@@ -87,16 +93,16 @@ def explain_command(
 
     if figure is not None and figure.suffix not in (".svg", ".png"):
         fail(f"{figure}: want a name that ends in .svg or .png")
-    traced = _traced([network], 1, fuse)[0]
-    edge = _profile_of(traced, profiles)
+    traced = traced_networks([network], 1, fuse)[0]
+    measured = _profile_of(traced, profiles)
     explanation = split_views.explain(
-        traced.graph, _device_profile(traced.graph, edge, device), edge,
+        traced.graph, scaled(traced.graph, measured, device), scaled(traced.graph, measured, edge),
         split_views.link_of(uplink, downlink, delay), split_views.power_of(device),
     )
     if figure is not None:
         from codec_runtime.split.figure import cut_figure, figure_bytes
 
-        subtitle = f"{device}, {uplink:g} Mbit/s up, {delay:g} ms one way"
+        subtitle = f"{device}, edge {edge}, {uplink:g} Mbit/s up, {delay:g} ms one way"
         drawn = cut_figure(traced.graph, explanation.cut, explanation.candidates, subtitle)
         figure.write_bytes(figure_bytes(drawn, figure.suffix[1:]))
     if json_:
@@ -105,7 +111,8 @@ def explain_command(
         split_views.show(explanation)
 
 
-def _traced(names: list[str], batch: int, fuse: bool) -> list[TracedNetwork]:
+def traced_networks(names: list[str], batch: int, fuse: bool) -> list[TracedNetwork]:
+    """Networks by name; exits with a message where one is not known or lacks its weights."""
     from codec_runtime.split.graph import trace
     from codec_runtime.split.networks import NETWORKS, build_network
     from codec_runtime.split.networks.efficientnet import WeightsUnavailableError
@@ -140,10 +147,13 @@ def _measured(
 
 
 def _profile_of(traced: TracedNetwork, file: Path | None) -> CostProfile:
+    return _measured([traced], [1], rounds=9)[0] if file is None else stored_profile(traced, file)
+
+
+def stored_profile(traced: TracedNetwork, file: Path) -> CostProfile:
+    """The profile of that graph in a file of `semcom split profile`; exits with a message without one."""
     from codec_runtime.split.profile import ProfileError, read_profiles
 
-    if file is None:
-        return _measured([traced], [1], rounds=9)[0]
     try:
         stored = read_profiles(file)
     except ProfileError as error:
@@ -154,15 +164,17 @@ def _profile_of(traced: TracedNetwork, file: Path | None) -> CostProfile:
     fail(f"{file}: no profile of {traced.graph.name} in this form (--fuse or --no-fuse as it was measured)")
 
 
-def _device_profile(graph: SplitGraph, edge: CostProfile, device: str) -> CostProfile:
-    from codec_runtime.split.devices import DEVICES, scaled_profile
+def scaled(graph: SplitGraph, measured: CostProfile, name: str) -> CostProfile:
+    """The measured profile itself, or as it would be on a named device or edge server."""
+    from codec_runtime.contract.devices import DEVICES, EDGES, scaled_profile
     from codec_runtime.split.profile import measure_limits
 
-    if device == edge.device_class:
-        return edge
-    if device not in DEVICES:
-        fail(f"no device {device!r}; there are {edge.device_class}, {', '.join(DEVICES)}")
-    return scaled_profile(edge, graph, measure_limits(edge.threads), DEVICES[device])
+    machines = {**DEVICES, **EDGES}
+    if name == measured.device_class:
+        return measured
+    if name not in machines:
+        fail(f"no device or edge server {name!r}; there are {measured.device_class}, {', '.join(machines)}")
+    return scaled_profile(measured, graph, measure_limits(measured.threads), machines[name])
 
 
 def _profile_summary(traced: list[TracedNetwork], profiles: list[CostProfile]) -> dict[str, Any]:

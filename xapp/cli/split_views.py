@@ -11,8 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from codec_runtime.contract.devices import DEVICES
 from codec_runtime.contract.split import CostProfile, CutSpec, SplitGraph, crossing_bytes
-from codec_runtime.split.devices import DEVICES
 from codec_runtime.split.figure import CandidateCost
 from xapp.split.chain import prefix_cuts
 from xapp.split.latency import CutMeasures, EdgeLoad, Link, stage_times
@@ -57,7 +57,7 @@ def link_of(uplink_mbps: float, downlink_mbps: float, delay_ms: float) -> Link:
 
 def power_of(device: str) -> DevicePower:
     """Power of a named device; of any other, :data:`HOST_WATTS`."""
-    return DevicePower(compute_w=DEVICES[device].active_watts if device in DEVICES else HOST_WATTS)
+    return DevicePower.of(DEVICES[device]) if device in DEVICES else DevicePower(HOST_WATTS)
 
 
 def explain(

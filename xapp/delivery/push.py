@@ -15,8 +15,8 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -34,7 +34,12 @@ WRONG_CONTENT_STATUS: Final = 422
 DELTA_REFUSALS: Final = frozenset({"DeltaError", "MissingParentError"})
 """Refusals of an activation that the whole weights answer."""
 _SMALL: Final = 64 << 10
-"""Bytes of a file that travels beside the large ones: it costs a round trip and hardly a transfer."""
+"""Bytes of a file that costs a round trip and hardly a transfer: it comes with the activation, or, at a site
+of an earlier version, beside the large ones."""
+_LANES: Final = 2
+"""Large files on their way at a time: while one waits for an answer, or is read here, the other goes on."""
+_ALONG_LIMIT: Final = 1 << 20
+"""Bytes that come with the activation, timestamp.json apart."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +53,13 @@ class Site(Protocol):
 
     async def put_chunk(self, name: str, span: ByteRange, data: bytes) -> int: ...
 
-    async def activate(self, bundles: list[str]) -> ActivationReport: ...
+    async def activate(
+        self,
+        bundles: list[str],
+        *,
+        targets: Mapping[str, bytes] | None = None,
+        metadata: Mapping[str, bytes] | None = None,
+    ) -> ActivationReport: ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class PushProgress:
 
 
 Progress = Callable[[PushProgress], object]
+Tell = Callable[[Transfer, int], None]
+"""Told how many bytes of a file the site has."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class PushOptions:
         attempts, backoff_s, busy_limit_s, sleep: see :class:`~xapp.delivery.pacing.Patience`.
     """
 
-    chunk_bytes: int = 4 << 20
+    chunk_bytes: int = 8 << 20
     rate: float = math.inf
     shared: TokenBucket | None = None
     parallel_sites: int = 8
@@ -153,6 +166,19 @@ async def push(
     return await _Push(site, files, options, name, progress).run(bundles)
 
 
+@dataclass
+class _Along:
+    """Files that the activation brings along; none for a site that takes none."""
+
+    transfers: list[Transfer] = field(default_factory=list)
+    targets: dict[str, bytes] = field(default_factory=dict)
+    metadata: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        return sum(len(data) for data in [*self.targets.values(), *self.metadata.values()])
+
+
 class _Push:
     """One push on its way."""
 
@@ -181,24 +207,40 @@ class _Push:
             (name, data) for name, data in before
             if listing.metadata.get(name) != hashlib.sha256(data).hexdigest()
         ]
-        await _together(self._put_all(lacking), self._send(plan))
-        await self._put_metadata(*last)
-        activation = await self._activate(bundles)
+        along = _Along()
+        if listing.takes_files:
+            along = await asyncio.to_thread(_small_ones, plan.transfers, lacking)
+            along.metadata[last[0]] = last[1]
+        tell = self._teller(plan)
+        alone = [file for file in lacking if file[0] not in along.metadata]
+        await _together(self._put_all(alone), self._send(plan, tell, along))
+        if not along.metadata:
+            await self._put_metadata(*last)
+        activation = await self._activate(bundles, along)
+        for transfer in along.transfers:
+            tell(transfer, transfer.size)
         pushed, saved = len(plan.transfers), plan.bytes_saved
         if plan.deltas and activation.outcome == "refused" and activation.error in DELTA_REFUSALS:
             _log.warning("delta refused, the weights follow", extra={"site": self._name, **_why(activation)})
             listing = await self._patience.ask(self._site.inbox)
             plan = plan_push(self._files, bundles, listing, deltas=False)
-            await self._send(plan)
-            activation = await self._activate(bundles)
+            await self._send(plan, self._teller(plan), _Along())
+            activation = await self._activate(bundles, _Along())
             pushed, saved = pushed + len(plan.transfers), 0
         waited_s = self._patience.waited_s + self._paced_s
         return PushReport(
             self._sent, saved, pushed, plan.skipped, self._patience.retries, waited_s, activation
         )
 
-    async def _activate(self, bundles: list[str]) -> ActivationReport:
-        return await self._patience.ask(lambda: self._site.activate(bundles))
+    async def _activate(self, bundles: list[str], along: _Along) -> ActivationReport:
+        if not along.size:
+            return await self._patience.ask(lambda: self._site.activate(bundles))
+
+        async def once() -> ActivationReport:
+            await self._pay(along.size)
+            return await self._site.activate(bundles, targets=along.targets, metadata=along.metadata)
+
+        return await self._patience.ask(once)
 
     async def _put_all(self, metadata: Iterable[tuple[str, bytes]]) -> None:
         for name, data in metadata:
@@ -211,7 +253,7 @@ class _Push:
 
         await self._patience.ask(once)
 
-    async def _send(self, plan: PushPlan) -> None:
+    def _teller(self, plan: PushPlan) -> Tell:
         totals: dict[str, int] = {}
         for transfer in plan.transfers:
             totals[transfer.bundle] = totals.get(transfer.bundle, 0) + transfer.size
@@ -226,13 +268,16 @@ class _Push:
                 )
                 self._progress(now)
 
-        small = [transfer for transfer in plan.transfers if transfer.size <= _SMALL]
-        large = [transfer for transfer in plan.transfers if transfer.size > _SMALL]
-        await _together(self._send_files(small, tell), self._send_files(large, tell))
+        return tell
 
-    async def _send_files(
-        self, transfers: Iterable[Transfer], tell: Callable[[Transfer, int], None]
-    ) -> None:
+    async def _send(self, plan: PushPlan, tell: Tell, along: _Along) -> None:
+        alone = [transfer for transfer in plan.transfers if transfer not in along.transfers]
+        small = [transfer for transfer in alone if transfer.size <= _SMALL]
+        large = iter([transfer for transfer in alone if transfer.size > _SMALL])
+        lanes = [self._send_files(large, tell) for _ in range(_LANES)]
+        await _together(self._send_files(small, tell), *lanes)
+
+    async def _send_files(self, transfers: Iterable[Transfer], tell: Tell) -> None:
         for transfer in transfers:
             try:
                 await self._send_file(transfer, transfer.offset, partial(tell, transfer))
@@ -271,6 +316,19 @@ class _Push:
         for bucket in self._buckets:
             self._paced_s += await bucket.take(size)
         self._sent += size
+
+
+def _small_ones(transfers: Iterable[Transfer], metadata: Iterable[tuple[str, bytes]]) -> _Along:
+    """As many small files as may travel together."""
+    along = _Along()
+    for name, data in metadata:
+        if len(data) <= _SMALL and along.size + len(data) <= _ALONG_LIMIT:
+            along.metadata[name] = data
+    for transfer in transfers:
+        if transfer.missing == transfer.size <= _SMALL and along.size + transfer.size <= _ALONG_LIMIT:
+            along.transfers.append(transfer)
+            along.targets[transfer.hashed] = _read(transfer.local, 0, transfer.size)
+    return along
 
 
 async def _together(*work: Coroutine[object, object, None]) -> None:

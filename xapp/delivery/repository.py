@@ -10,8 +10,10 @@ crash left a new root whose roles are not signed again yet); :meth:`TufRepositor
   ``timestamp.json`` is replaced, so a crash in between leaves the old state and the next publication goes
   past the orphaned files.
 - Snapshot names version, length and sha256 of every targets file, timestamp those of the snapshot.
-- A rollback is a new version (of the director, or of targets) that names old weights; no file is removed. A
-  site withdraws what the director assigns to it no longer; in a flat repository nothing is ever withdrawn.
+- A rollback is a new version (of the director, or of targets) that names old weights. A site withdraws what
+  the director assigns to it no longer; in a flat repository nothing is ever withdrawn.
+- With a director, publishing forgets old versions of that kind that no site is assigned
+  (:mod:`xapp.delivery.pruning`); their files go once no current metadata names them.
 - The state on disk is the truth: a restarted xApp goes on with the next version.
 
 Layout below the directory: ``metadata/{N}.root.json``, ``{N}.targets.json``, ``{N}.<kind>.json``,
@@ -24,7 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +57,8 @@ from xapp.delivery.metadata_store import (
     signed_bytes,
     write_durable,
 )
+from xapp.delivery.pruning import forget_stale
+from xapp.delivery.repository_files import RepositoryFiles
 from xapp.delivery.roles import (
     DELEGATED_ROLES,
     DIRECTOR,
@@ -80,21 +84,6 @@ class Expiry:
     root: float = ROOT_DAYS
     targets: float = TARGETS_DAYS
     online: float = ONLINE_DAYS
-
-
-@dataclass(frozen=True)
-class RepositoryFiles:
-    """What a site needs for the current state.
-
-    Attributes:
-        metadata: names in the order in which they must be written; ``timestamp.json`` last.
-        targets: TUF target path -> (path with the hash in the file name, sha256, local file).
-        parents: TUF target path of a delta -> sha256 of the weights file that it applies to.
-    """
-
-    metadata: list[tuple[str, bytes]]
-    targets: dict[str, tuple[str, str, Path]]
-    parents: dict[str, str] = field(default_factory=dict)
 
 
 def init_repository(
@@ -231,7 +220,10 @@ class TufRepository:
                 self.set_assignment(roles, site, [*assigned(roles[DIRECTOR].signed, site), bundle])
             changed.add(DIRECTOR)
         self.reached("target-files-written")
+        forgotten = forget_stale(roles, role) if DIRECTOR in roles else []
         self.publish_roles(roles, changed)
+        for hashed in forgotten:
+            (self._targets / hashed).unlink(missing_ok=True)
         return bundle
 
     def assign(self, site: str, bundles: Sequence[str]) -> None:

@@ -23,7 +23,9 @@ import uvicorn
 from prometheus_client import start_http_server
 
 from xapp.http_server import QuietServer
+from xapp.lab.aligning import AligningUsers
 from xapp.lab.cell import Cell
+from xapp.lab.classifying import ClassifyingUsers
 from xapp.lab.e2_node import E2Node
 from xapp.lab.metrics import LabMetrics
 from xapp.lab.observation import lab_state, timeline_sample
@@ -124,6 +126,12 @@ class Lab:
                     settings, self.cell, self.library, self.metrics, started=self.started, http=http
                 )
                 traffic_task = asyncio.create_task(self._guarded("traffic", self.traffic.run()))
+                if settings.classifiers:
+                    users = ClassifyingUsers(settings, self.cell, self.library, self.started)
+                    tasks.append(asyncio.create_task(self._guarded("classifying", users.run())))
+                if settings.aligners:
+                    aligning = AligningUsers(settings, self.cell, self.started)
+                    tasks.append(asyncio.create_task(self._guarded("aligning", aligning.run())))
             logger.info(
                 "lab runs",
                 extra={

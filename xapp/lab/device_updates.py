@@ -16,12 +16,10 @@ import numpy as np
 from codec_runtime.contract import paths
 from codec_runtime.contract.telemetry import DeviceClass
 from codec_runtime.contract.updates import SiteStatus
+from xapp.lab.comparison import Comparisons, Version
 from xapp.lab.telemetry_reports import DEVICE_CAPABILITY
 
 logger = logging.getLogger(__name__)
-
-Version = tuple[str, int]
-"""Decoder family and version."""
 
 KEPT = 8
 """Versions of a family that a device keeps; the oldest give way."""
@@ -98,6 +96,7 @@ class DeviceUpdates:
         fleet: of devices. http: client whose base URL is the runtime.
         on_change: told of the users whose device holds something new.
         clock: seconds.
+        comparisons: told the parents of what is served.
         timeout_s: of one request.
     """
 
@@ -107,12 +106,14 @@ class DeviceUpdates:
         http: httpx.AsyncClient,
         on_change: Callable[[list[int]], None],
         clock: Callable[[], float],
+        comparisons: Comparisons | None = None,
         timeout_s: float = 2.0,
     ) -> None:
         self._fleet = fleet
         self._http = http
         self._on_change = on_change
         self._clock = clock
+        self._comparisons = comparisons or Comparisons()
         self._timeout_s = timeout_s
 
     async def run(self, period_s: float = 0.5) -> None:
@@ -132,8 +133,9 @@ class DeviceUpdates:
         except (httpx.HTTPError, TimeoutError, msgspec.MsgspecError) as error:
             logger.debug("devices cannot see what is served", extra={"reason": str(error)})
             return False
-        served = frozenset((m.name, m.version) for m in status.models if m.kind == "decoder")
-        changed = self._fleet.look(served, self._clock())
+        parents = {(m.name, m.version): m.parent for m in status.models if m.kind == "decoder"}
+        self._comparisons.parents = parents
+        changed = self._fleet.look(frozenset(parents), self._clock())
         if changed:
             self._on_change(changed)
         return True

@@ -1,36 +1,37 @@
 """Asynchronous client of the runtime's ``encode`` and ``decode`` models (Open Inference Protocol, binary
 tensors).
 
-Building a request and parsing an answer are pure functions; :class:`CodecClient` does the I/O, one attempt
-a call. Retrying is the caller's: :func:`with_retries`.
+:class:`CodecClient` makes one attempt a call. Retrying is the caller's: :func:`with_retries`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import httpx
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-HEADER_LENGTH = "Inference-Header-Content-Length"
-Parameter = str | int | float | bool
-Array = NDArray[Any]
+from codec_runtime.client.errors import BadAnswerError
+from codec_runtime.client.protocol import (
+    HEADER_LENGTH,
+    Array,
+    InferAnswer,
+    Parameter,
+    build_request,
+    parse_answer,
+)
+from codec_runtime.contract import paths
+from codec_runtime.contract.updates import SiteStatus
+
 Codec = Literal["semantic", "jpeg", "heic"]
 ResultT = TypeVar("ResultT")
 
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "UINT8": np.dtype("u1"),
-    "INT32": np.dtype("<i4"),
-    "FP32": np.dtype("<f4"),
-}
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CODECS: dict[str, Codec] = {"semantic": "semantic", "jpeg": "jpeg", "heic": "heic"}
 _FINAL_STATUS = frozenset({400, 401, 403, 405, 411, 413, 415, 422})
 
@@ -41,103 +42,17 @@ class InferenceError(RuntimeError):
     Attributes:
         retriable: whether the same request may succeed later (runtime away, overloaded, model being
             replaced).
+        status: HTTP status of the refusal, 0 where nothing was answered.
         decoder: family and version that should have restored the picture, where that was known.
     """
 
-    def __init__(self, message: str, *, retriable: bool, decoder: tuple[str, int] = ("", 0)) -> None:
+    def __init__(
+        self, message: str, *, retriable: bool, status: int = 0, decoder: tuple[str, int] = ("", 0)
+    ) -> None:
         super().__init__(message)
         self.retriable = retriable
+        self.status = status
         self.decoder = decoder
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Outputs by name and response parameters."""
-
-    outputs: dict[str, Array]
-    parameters: dict[str, Parameter]
-
-
-class _Output(msgspec.Struct):
-    name: str
-    shape: list[int]
-    datatype: str
-    parameters: dict[str, Any] = {}
-
-
-class _Header(msgspec.Struct):
-    outputs: list[_Output]
-    parameters: dict[str, Parameter] = {}
-
-
-def build_request(
-    inputs: Mapping[str, Array], parameters: Mapping[str, Parameter]
-) -> tuple[bytes, dict[str, str]]:
-    """Body and headers of a request for all outputs, with every tensor in binary.
-
-    Raises:
-        ValueError: an array is not of a type that the codec models take (uint8, int32, float32).
-    """
-    described: list[dict[str, Any]] = []
-    chunks: list[bytes] = []
-    for name, array in inputs.items():
-        datatype = _NAMES.get(array.dtype)
-        if datatype is None:
-            raise ValueError(f"input {name!r}: {array.dtype} is none of {', '.join(_NAMES.values())}")
-        chunks.append(array.tobytes())
-        described.append(
-            {
-                "name": name,
-                "shape": list(array.shape),
-                "datatype": datatype,
-                "parameters": {"binary_data_size": len(chunks[-1])},
-            }
-        )
-    header = msgspec.json.encode(
-        {
-            "parameters": {**parameters, "binary_data_output": True},
-            "inputs": described,
-        }
-    )
-    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(header))}
-    return b"".join((header, *chunks)), headers
-
-
-def parse_answer(body: bytes, header_length: str | None) -> Answer:
-    """Decode a response body.
-
-    Args:
-        body: the whole body.
-        header_length: value of the header :data:`HEADER_LENGTH`.
-
-    Raises:
-        InferenceError: not an answer with binary tensors; says what is wrong. Never retriable.
-    """
-    try:
-        length = int(header_length or "")
-        if not 0 < length <= len(body):
-            raise ValueError(f"{HEADER_LENGTH} {length} with a body of {len(body)} bytes")
-        header = msgspec.json.decode(memoryview(body)[:length], type=_Header)
-        outputs: dict[str, Array] = {}
-        offset = length
-        for output in header.outputs:
-            dtype = _DTYPES.get(output.datatype)
-            if dtype is None:
-                raise ValueError(f"output {output.name!r} has datatype {output.datatype!r}")
-            if any(side < 0 for side in output.shape):
-                raise ValueError(f"output {output.name!r} has shape {output.shape}")
-            size = output.parameters.get("binary_data_size")
-            expected = math.prod(output.shape) * dtype.itemsize
-            if size != expected or offset + expected > len(body):
-                raise ValueError(f"output {output.name!r}: {size} bytes, its shape needs {expected}")
-            raw = np.frombuffer(body, dtype, math.prod(output.shape), offset)
-            outputs[output.name] = raw.reshape(output.shape)
-            offset += expected
-        if offset != len(body):
-            raise ValueError(f"{len(body) - offset} bytes behind the last output")
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise InferenceError(f"unreadable answer of the runtime: {error}", retriable=False) from error
-    return Answer(outputs, header.parameters)
 
 
 @dataclass(frozen=True)
@@ -191,13 +106,13 @@ class CodecClient:
         inputs: Mapping[str, Array],
         outputs: tuple[str, ...],
         parameters: Mapping[str, Parameter],
-    ) -> Answer:
+    ) -> InferAnswer:
         """One attempt; one of ``outputs`` is in the answer.
 
         Raises:
             InferenceError.
         """
-        body, headers = build_request(inputs, parameters)
+        body, headers = build_request(inputs, (), parameters)
         try:
             async with asyncio.timeout(self._timeout_s):
                 response = await self._http.post(f"/v2/models/{model}/infer", content=body, headers=headers)
@@ -211,13 +126,35 @@ class CodecClient:
             raise InferenceError(
                 f"runtime refused {model}: HTTP {response.status_code}: {response.text[:300]}",
                 retriable=response.status_code not in _FINAL_STATUS,
+                status=response.status_code,
             )
-        answer = parse_answer(response.content, response.headers.get(HEADER_LENGTH))
+        try:
+            answer = parse_answer(response.content, response.headers.get(HEADER_LENGTH))
+        except BadAnswerError as error:
+            raise InferenceError(f"{model}: {error}", retriable=False) from error
         if not any(output in answer.outputs for output in outputs):
             named = " or ".join(map(repr, outputs))
             raise InferenceError(f"{model}: the answer has no output {named}", retriable=False)
         self.answered += 1
         return answer
+
+    async def site(self) -> SiteStatus:
+        """What the runtime serves now.
+
+        Raises:
+            InferenceError: it does not answer, or not in this contract.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._http.get(paths.SITE)
+            response.raise_for_status()
+            return msgspec.msgpack.decode(response.content, type=SiteStatus)
+        except (httpx.HTTPError, TimeoutError) as error:
+            raise InferenceError(
+                f"runtime did not say what it serves: {error or type(error).__name__}", retriable=True
+            ) from error
+        except msgspec.MsgspecError as error:
+            raise InferenceError(f"unreadable status of the runtime: {error}", retriable=False) from error
 
     async def encode(
         self,

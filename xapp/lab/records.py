@@ -190,12 +190,12 @@ def read_transmissions(path: Path) -> list[Transmission]:
     Raises:
         ValueError: another line is not a transmission; names file and line.
     """
-    return _read_lines(path, Transmission)
+    return read_lines(path, Transmission)
 
 
 def read_timeline(path: Path) -> list[TimelineSample]:
     """As :func:`read_transmissions`, for the time line."""
-    return _read_lines(path, TimelineSample)
+    return read_lines(path, TimelineSample)
 
 
 def read_lab_state(path: Path) -> LabState | None:
@@ -206,7 +206,12 @@ def read_lab_state(path: Path) -> LabState | None:
         return None
 
 
-def _read_lines(path: Path, kind: type[RecordT]) -> list[RecordT]:
+def read_lines(path: Path, kind: type[RecordT]) -> list[RecordT]:
+    """Records of one kind; a last line cut off by a killed process is left out.
+
+    Raises:
+        ValueError: another line is none; names file and line.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")

@@ -3,21 +3,26 @@
 Noise and fading depend on each transmission's seed alone (:func:`xapp.lab.channel.transmit`), so that two
 settings are compared in pairs: the same picture through the same fading and the same noise on the channels
 that both send.
+
+What cannot be repeated is left out and counted: a decoder version may have been withdrawn or retired since.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeVar
 
 import httpx
 import numpy as np
 import torch
 
+from codec_runtime.contract.updates import SiteStatus
 from xapp.lab.channel import transmit
-from xapp.lab.inference_client import CodecClient, DecoderChoice, with_retries
+from xapp.lab.inference_client import CodecClient, DecoderChoice, InferenceError, with_retries
 from xapp.lab.pictures import Crop, DriftKind, PictureLibrary, load_library
 from xapp.lab.records import Transmission
 from xapp.lab.settings import LabSettings
@@ -25,6 +30,8 @@ from xapp.lab.transmission import Draw, measure
 
 BATCH = 8
 BATCH_PIXELS = 1 << 21  # half of what a runtime takes in a request by default
+_UNKNOWN_VERSION = 404
+ResultT = TypeVar("ResultT")
 _DRIFTS: dict[str, DriftKind] = {"thermal": "thermal", "night": "night"}
 
 
@@ -88,6 +95,9 @@ class Replay:
         progress: called with (done, of) after each batch.
         http_transport: in place of the network, for tests.
 
+    Attributes:
+        left_out: transmissions that were not repeated, by reason; of all calls.
+
     Raises:
         FileNotFoundError: the photographs are not there.
     """
@@ -104,6 +114,38 @@ class Replay:
         self._library = library or load_library(settings.images, settings.picture_size)
         self._progress = progress
         self._transport = http_transport
+        self.left_out: Counter[str] = Counter()
+
+    def site(self) -> SiteStatus:
+        """What the runtime serves now.
+
+        Raises:
+            InferenceError: it does not answer within the retry budget.
+        """
+        return asyncio.run(self._with_client(lambda client: self._patiently(client.site)))
+
+    def repeatable(
+        self, transmissions: Sequence[Transmission], site: SiteStatus, version: int | None = None
+    ) -> list[Transmission]:
+        """Those whose decoder and encoder are served; the others are counted in :attr:`left_out`.
+
+        Args:
+            version: of the decoder, None for that which was used.
+        """
+        served = {(m.kind, m.name, m.version) for m in site.models}
+        encoders = {version for kind, _, version in served if kind == "encoder"}
+        kept = []
+        for t in transmissions:
+            wanted = t.decoder_version if version is None else version
+            if not t.repeatable:
+                continue
+            if ("decoder", t.decoder, wanted) not in served:
+                self.left_out[f"{t.decoder} {wanted} is served no longer"] += 1
+            elif t.encoder_version not in encoders:
+                self.left_out[f"encoder {t.encoder_version} is served no longer"] += 1
+            else:
+                kept.append(t)
+        return kept
 
     def static(
         self, transmissions: Sequence[Transmission], mean_prefix: float | None = None
@@ -114,9 +156,6 @@ class Replay:
         Args:
             transmissions: of the run; failed ones and conventional codecs are left out.
             mean_prefix: None for the mean of these transmissions.
-
-        Raises:
-            InferenceError: the runtime does not answer, or no longer serves a version.
         """
         kept = [t for t in transmissions if t.repeatable]
         if not kept:
@@ -131,9 +170,6 @@ class Replay:
         Args:
             transmissions: of updated users after the swap; failed ones and conventional codecs are left out.
             parent_version: version before the update.
-
-        Raises:
-            InferenceError: the runtime does not answer, or does not serve that version.
         """
         return self._run([_Order(t, t.prefix, parent_version) for t in transmissions if t.repeatable])
 
@@ -143,26 +179,45 @@ class Replay:
 
     def _run(self, orders: Sequence[_Order]) -> list[ReplayResult]:
         torch.set_num_threads(1)
-        return asyncio.run(self._replay(orders))
+        return asyncio.run(self._with_client(lambda client: self._replay(client, orders)))
 
-    async def _replay(self, orders: Sequence[_Order]) -> list[ReplayResult]:
+    async def _with_client(self, work: Callable[[CodecClient], Awaitable[ResultT]]) -> ResultT:
         settings = self._settings
-        results: list[ReplayResult] = []
-        ordered = sorted(orders, key=lambda order: order.batch_key)
         async with httpx.AsyncClient(
             base_url=settings.runtime_url,
             timeout=settings.request_timeout_s,
             transport=self._transport,
             trust_env=False,
         ) as http:
-            client = CodecClient(http, settings.request_timeout_s)
-            for _, group in groupby(ordered, key=lambda order: order.batch_key):
-                members = list(group)
-                together = _pictures_together(members[0].transmission.size)
-                for start in range(0, len(members), together):
-                    results.extend(await self._batch(client, members[start : start + together]))
-                    self._progress(len(results), len(orders))
+            return await work(CodecClient(http, settings.request_timeout_s))
+
+    async def _replay(self, client: CodecClient, orders: Sequence[_Order]) -> list[ReplayResult]:
+        results: list[ReplayResult] = []
+        waiting = _batches(orders)
+        while waiting:
+            batch = waiting.pop(0)
+            try:
+                results.extend(await self._batch(client, batch))
+            except InferenceError as error:
+                lost = list(batch)
+                if error.retriable:  # away for the whole budget: nothing further is worth that wait
+                    lost += [order for other in waiting for order in other]
+                    waiting = []
+                self.left_out[str(error)] += len(lost)
+            self._progress(len(orders) - sum(map(len, waiting)), len(orders))
         return sorted(results, key=lambda result: result.id)
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Repeat what may get better; a version that is unknown stays so, as no update is under way now."""
+
+        async def once() -> ResultT:
+            try:
+                return await attempt()
+            except InferenceError as error:
+                error.retriable = error.retriable and error.status != _UNKNOWN_VERSION
+                raise
+
+        return await with_retries(once, budget_s=self._settings.retry_budget_s)
 
     async def _batch(self, client: CodecClient, orders: Sequence[_Order]) -> list[ReplayResult]:
         first = orders[0].transmission
@@ -170,32 +225,39 @@ class Replay:
         originals = np.stack([draw.picture(self._library) for draw in draws])
         prefix = np.array([order.prefix for order in orders], np.int32)
         encoder_snr = np.array([order.transmission.directive_snr_db for order in orders], np.float32)
-        budget = self._settings.retry_budget_s
-        encoded = await with_retries(
+        encoded = await self._patiently(
             lambda: client.encode(
                 originals, snr_db=encoder_snr, prefix=prefix, encoder_version=first.encoder_version
-            ),
-            budget_s=budget,
+            )
         )
         received = [
             transmit(symbols, int(p), draw.snr_db, order.transmission.fading_gain, draw.seed)
             for symbols, p, draw, order in zip(encoded.symbols, prefix, draws, orders, strict=True)
         ]
         choice = DecoderChoice(first.decoder, orders[0].decoder_version, first.encoder_version, first.size)
-        restored = await with_retries(
+        restored = await self._patiently(
             lambda: client.decode(
                 np.stack([r.symbols for r in received]),
                 np.array([r.effective_snr_db for r in received], np.float32),
                 prefix,
                 choice,
-            ),
-            budget_s=budget,
+            )
         )
         psnr, similarity = measure(restored, originals)
         return [
             ReplayResult(order.transmission.id, order.prefix, order.decoder_version, p, s)
             for order, p, s in zip(orders, psnr, similarity, strict=True)
         ]
+
+
+def _batches(orders: Sequence[_Order]) -> list[list[_Order]]:
+    """Requests of as many pictures as a runtime takes, those together that have the same batch key."""
+    batches = []
+    for _, group in groupby(sorted(orders, key=lambda o: o.batch_key), key=lambda o: o.batch_key):
+        members = list(group)
+        together = _pictures_together(members[0].transmission.size)
+        batches += [members[start : start + together] for start in range(0, len(members), together)]
+    return batches
 
 
 def _draw(transmission: Transmission) -> Draw:

@@ -56,6 +56,12 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
         update_delay_s: mean time that a device takes to download a decoder version that its site serves.
         no_update_class: device class that cannot update: it keeps the versions it found at the start.
         no_decoder_class: device class without any of our decoders: it falls back to a conventional codec.
+        classifiers: users, the first ones, that also classify what they see (:mod:`xapp.lab.classifying`);
+            classify_interval_s: between two pictures of one.
+        aligners: users of the device class ``align_group``, the first ones, that also align tokens of a
+            generated world (:mod:`xapp.lab.aligning`), whose pictures' encoder turns at ``drift_at_s``;
+            align_interval_s: between two requests of one.
+        trusted_root: the pinned ``root.json`` that devices verify heads by.
         carrier_ghz, transmit_dbm, interference_db, cell_radius_m: see :class:`xapp.lab.channel.LinkBudget`.
     """
 
@@ -96,6 +102,12 @@ class LabSettings(msgspec.Struct, frozen=True, kw_only=True):
     update_delay_s: Seconds = 2.0
     no_update_class: Literal["", "mobile", "drone", "car", "fixed"] = ""
     no_decoder_class: Literal["", "mobile", "drone", "car", "fixed"] = ""
+    classifiers: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    classify_interval_s: Interval = 2.0
+    aligners: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    align_group: Literal["mobile", "drone", "car", "fixed"] = "mobile"
+    align_interval_s: Interval = 2.5
+    trusted_root: str = ""
     carrier_ghz: Annotated[float, msgspec.Meta(ge=0.5, le=100.0)] = 3.5
     transmit_dbm: float = 33.0
     interference_db: Annotated[float, msgspec.Meta(ge=0.0, le=40.0)] = 12.0

@@ -15,6 +15,7 @@ from codec_runtime.contract import paths
 from codec_runtime.contract.directives import ConventionalCodec
 from codec_runtime.contract.telemetry import (
     CapabilityReport,
+    ClassifierCapability,
     DeviceClass,
     FailureReport,
     HeldDecoder,
@@ -50,11 +51,13 @@ def capability_report(
     device_class: DeviceClass,
     time_ns: int,
     holds: Collection[tuple[str, int]] | None = None,
+    classifier: ClassifierCapability | None = None,
 ) -> CapabilityReport:
     """What a device of this class says about itself; users of a class share content and updates.
 
     Args:
         holds: decoder versions on board, None for whatever the site serves.
+        classifier: what it classifies pictures with.
     """
     decoders, compute, battery, fallbacks = DEVICE_CAPABILITY[device_class]
     return CapabilityReport(
@@ -67,6 +70,7 @@ def capability_report(
         battery=battery,
         holds=None if holds is None else [HeldDecoder(family=f, version=v) for f, v in sorted(holds)],
         fallbacks=fallbacks,
+        classifier=classifier,
     )
 
 

@@ -23,6 +23,8 @@ from msgspec.structs import replace
 from codec_runtime.contract.telemetry import FailureReport, QualityReport
 from xapp.lab.cell import Cell
 from xapp.lab.channel import effective_snr_db
+from xapp.lab.classifying import classifier_of
+from xapp.lab.comparison import Comparisons, Version
 from xapp.lab.device_updates import DeviceUpdates, Fleet
 from xapp.lab.inference_client import CodecClient, InferenceError, with_retries
 from xapp.lab.metrics import LabMetrics
@@ -77,7 +79,10 @@ class Traffic:
             cell.classes, settings.update_delay_s, settings.seed,
             no_updates=settings.no_update_class, no_decoders=settings.no_decoder_class,
         )
-        self._updates = DeviceUpdates(self.fleet, http, self._announce, time.monotonic)
+        self._comparisons = Comparisons()
+        self._updates = DeviceUpdates(
+            self.fleet, http, self._announce, time.monotonic, self._comparisons
+        )
         self._reports_lost_seen = 0
         self.runtime = Peer("runtime", metrics)
         self._cameras = [
@@ -121,7 +126,10 @@ class Traffic:
         now, cell = time.time_ns(), self._cell
         for index in indices:
             held = self.fleet.holds(index)
-            self.reports.put(capability_report(cell.users[index], cell.classes[index], now, held))
+            classifier = classifier_of(index, cell.classes[index], self._settings)
+            self.reports.put(
+                capability_report(cell.users[index], cell.classes[index], now, held, classifier)
+            )
 
     async def _user(self, index: int) -> None:
         settings = self._settings
@@ -176,10 +184,13 @@ class Traffic:
             self._metrics.retries.inc()
             self.runtime.note(False, str(error))
 
+        def parent_of(decoder: Version) -> int | None:
+            return self._comparisons.parent(index, decoder, self.fleet.holds(index))
+
         try:
             restored = await with_retries(
                 lambda: send_picture(
-                    self.client, self._library, user, draw, self._executor, self.fleet.holds(index)
+                    self.client, self._library, user, draw, self._executor, self.fleet.holds(index), parent_of
                 ),
                 budget_s=settings.retry_budget_s,
                 on_retry=on_retry,
@@ -246,6 +257,8 @@ class Traffic:
                 latency_ms=done.latency_ms,
                 encoder_version=done.encoder_version,
                 codec=encoded.codec,
+                parent_version=outcome.parent_version,
+                parent_psnr_db=outcome.parent_psnr_db,
             )
         )
         if done.sample:

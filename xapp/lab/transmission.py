@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -53,7 +53,11 @@ class Draw:
 
 @dataclass(frozen=True)
 class Restored:
-    """Outcome of a transmission; ``latency_ms`` is encode + decode as the client saw them."""
+    """Outcome of a transmission; ``latency_ms`` is encode + decode as the client saw them.
+
+    ``parent_version`` and ``parent_psnr_db``: of the same symbols restored by the decoder's parent, 0 and
+    None where they were not.
+    """
 
     original: Picture
     restored: Picture
@@ -61,6 +65,8 @@ class Restored:
     psnr_db: float
     ms_ssim: float
     latency_ms: float
+    parent_version: int = 0
+    parent_psnr_db: float | None = None
 
 
 class PictureLost(InferenceError):
@@ -83,9 +89,14 @@ def draw_seed(seed: int, user: int, index: int) -> int:
 
 def measure(restored: NDArray[np.uint8], original: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
     """PSNR in dB and MS-SSIM of (B, H, W, 3) pictures, one value each per picture."""
-    pair = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (restored, original)]
+    pair = _tensors(restored, original)
     with torch.inference_mode():
         return psnr_db(*pair).tolist(), ms_ssim(*pair).tolist()
+
+
+def _tensors(*pictures: NDArray[np.uint8]) -> list[torch.Tensor]:
+    """(B, H, W, 3) pictures as (B, 3, H, W)."""
+    return [torch.from_numpy(p).permute(0, 3, 1, 2) for p in pictures]
 
 
 def arrives(encoded: Encoded, side: int, snr_db: float, seed: int) -> bool:
@@ -105,11 +116,13 @@ async def send_picture(
     draw: Draw,
     executor: Executor,
     held: frozenset[tuple[str, int]] | None = None,
+    parent_of: Callable[[tuple[str, int]], int | None] = lambda decoder: None,
 ) -> Restored:
     """One attempt under the user's directive; pixel and noise work is done in ``executor``.
 
     Args:
         held: decoder versions on the device; None: it takes every version.
+        parent_of: given the decoder, the version to restore the same symbols with too, None for no other.
 
     Raises:
         InferenceError: the runtime did not encode or decode, or it encoded for a decoder that the device does
@@ -134,19 +147,32 @@ async def send_picture(
         lambda: transmit(encoded.symbols[0], encoded.prefix, draw.snr_db, draw.gain, draw.seed),
     )
     begin = time.perf_counter()
-    try:
-        restored = await client.decode(
+
+    async def restore(version: int) -> NDArray[np.uint8]:
+        return await client.decode(
             received.symbols[None],
             np.array([received.effective_snr_db], np.float32),
             np.array([encoded.prefix], np.int32),
-            DecoderChoice(*decoder, encoded.encoder_version, original.shape[0]),
+            DecoderChoice(decoder[0], version, encoded.encoder_version, original.shape[0]),
         )
+
+    try:
+        restored = await restore(decoder[1])
     except InferenceError as error:
         error.decoder = decoder
         raise
     latency_ms = 1e3 * (encode_s + time.perf_counter() - begin)
     psnr, similarity = await _in(executor, lambda: measure(restored, original[None]))
-    return Restored(original, restored[0], encoded, psnr[0], similarity[0], latency_ms)
+    outcome = Restored(original, restored[0], encoded, psnr[0], similarity[0], latency_ms)
+    parent = parent_of(decoder)
+    if parent is None:
+        return outcome
+    try:
+        other = await restore(parent)
+    except InferenceError:
+        return outcome  # a comparison that fails is none; the picture has arrived
+    other_psnr = await _in(executor, lambda: float(psnr_db(*_tensors(other, original[None]))[0]))
+    return replace(outcome, parent_version=parent, parent_psnr_db=other_psnr)
 
 
 async def _receive_file(

@@ -13,12 +13,13 @@ A device that holds none of any of its families gets a conventional codec that i
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.directives import ConventionalCodec
+from xapp.policy.assignments import NO_TRIALS, Assignments, Trial
 from xapp.policy.conventional import conventional_surface
 from xapp.policy.surface import QualitySurface, SurfaceError, prior_surface
 from xapp.telemetry.holdings import UNKNOWN, Holdings
@@ -51,38 +52,19 @@ class ServedDecoder:
         return self.parent is None
 
 
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """A version on trial with some users of a group."""
-
-    version: int
-    users: frozenset[str]
-
-
-Trial = tuple[str, str]
-"""(group, family) that has a canary."""
-
-NO_TRIALS: Final[frozenset[Trial]] = frozenset()
-
-
-class DecoderCatalog:
+class DecoderCatalog(Assignments):
     """Decoders by (family, version), and the assignment group -> version of each family.
 
     Attributes:
         surfaces: rate-quality surfaces, referred to by index; only appended to.
-        assigned: (group, family) -> version delivered to that group.
-        canaries: (group, family) -> version on trial.
         fallbacks: conventional codecs that the site encodes.
-        revision: grows with every change of what :meth:`choose` may answer.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.decoders: dict[tuple[str, int], ServedDecoder] = {}
         self.surfaces: list[QualitySurface] = []
-        self.assigned: dict[tuple[str, str], int] = {}
-        self.canaries: dict[Trial, Canary] = {}
         self.fallbacks: dict[ConventionalCodec, ServedDecoder] = {}
-        self.revision = 0
         self._surface_of: dict[tuple[str, int, str], int] = {}
 
     def update(
@@ -113,29 +95,13 @@ class DecoderCatalog:
         self.revision += changed
         return changed
 
-    def assign(self, group: str, family: str, version: int) -> None:
-        """From now on the group's users of that family get this version (while the site serves it)."""
-        self.assigned[group, family] = version
-        self.revision += 1
+    def serves(self, family: str, version: int) -> bool:
+        """Whether the site serves that version."""
+        return (family, version) in self.decoders
 
-    def set_canary(self, group: str, family: str, version: int, users: frozenset[str]) -> None:
-        """Those users of the group get this version where it is served and they hold it; replaces an
-        earlier canary of the group and family."""
-        self.canaries[group, family] = Canary(version, users)
-        self.revision += 1
-
-    def clear_canary(self, group: str, family: str) -> None:
-        """End the trial, if there is one; its users are treated as their group again."""
-        if self.canaries.pop((group, family), None) is not None:
-            self.revision += 1
-
-    def trials(self) -> Mapping[str, frozenset[Trial]]:
-        """Canaries by the users that they name."""
-        found: dict[str, frozenset[Trial]] = {}
-        for trial, canary in self.canaries.items():
-            for user in canary.users:
-                found[user] = found.get(user, NO_TRIALS) | {trial}
-        return found
+    def lacks(self, family: str, version: int) -> bool:
+        """Whether it is known that the site does not: one that serves nothing may not have been asked."""
+        return bool(self.decoders) and not self.serves(family, version)
 
     def version_for(
         self,

@@ -11,7 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from xapp.policy.catalog import NO_TRIALS, DecoderCatalog, ServedDecoder, Trial
+from xapp.policy.assignments import NO_TRIALS, Trial
+from xapp.policy.catalog import DecoderCatalog, ServedDecoder
 from xapp.telemetry.columns import IntArray
 from xapp.telemetry.holdings import Holdings
 from xapp.telemetry.user_table import UNKNOWN_GROUP, UserTable

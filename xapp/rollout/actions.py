@@ -16,6 +16,7 @@ from xapp.delivery.push import DEFAULTS, Progress, PushOptions, PushReport, Site
 from xapp.delivery.repository import RepositoryFiles, TufRepository
 from xapp.delivery.roles import DIRECTOR, EVERY_SITE
 from xapp.policy.surface import QualitySurface
+from xapp.rollout.orders import UpdatedKind
 from xapp.rollout.state import Bundle, Intent, Rollout
 from xapp.runtime_client import RuntimeRefused, RuntimeUnavailable
 
@@ -30,7 +31,8 @@ T = TypeVar("T")
 
 
 class RolloutCatalog(Protocol):
-    """The part of :class:`xapp.policy.catalog.DecoderCatalog` needed here."""
+    """The part of :class:`xapp.policy.catalog.DecoderCatalog` and of
+    :class:`xapp.policy.adapters.AdapterCatalog` needed here."""
 
     @property
     def assigned(self) -> Mapping[tuple[str, str], int]: ...
@@ -38,14 +40,21 @@ class RolloutCatalog(Protocol):
     @property
     def canaries(self) -> Mapping[tuple[str, str], Any]: ...
 
-    @property
-    def decoders(self) -> Mapping[tuple[str, int], Any]: ...
+    def serves(self, family: str, version: int) -> bool: ...
+
+    def lacks(self, family: str, version: int) -> bool: ...
+
+    def assign(self, group: str, family: str, version: int) -> None: ...
 
     def set_canary(self, group: str, family: str, version: int, users: frozenset[str]) -> None: ...
 
     def clear_canary(self, group: str, family: str) -> None: ...
 
     def version_for(self, group: str, family: str) -> Any: ...
+
+
+class SurfaceCatalog(RolloutCatalog, Protocol):
+    """Of decoders: what to expect of them, too."""
 
     def surface(self, family: str, version: int) -> QualitySurface | None: ...
 
@@ -66,10 +75,18 @@ class RolloutSite(Protocol):
     def client(self) -> Site: ...
 
     @property
-    def catalog(self) -> RolloutCatalog: ...
+    def catalog(self) -> SurfaceCatalog: ...
+
+    @property
+    def adapters(self) -> RolloutCatalog: ...
 
     @property
     def watch(self) -> SiteRefresh: ...
+
+
+def catalog_of(site: RolloutSite, kind: UpdatedKind) -> RolloutCatalog:
+    """The site's catalog of bundles of a kind."""
+    return site.adapters if kind == "adapter" else site.catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +152,7 @@ class SignedAssignments:
             return FLAT_NOTE.format(parent=rollout.parent, version=rollout.version), False
         if shared:
             return f"users are back on version {rollout.parent}; another group needs the bundle", False
-        parent = f"decoder/{rollout.family}/{rollout.parent}"
+        parent = f"{rollout.kind}/{rollout.family}/{rollout.parent}"
         known = self.repository.bundles()
         changed = {}
         for site, have in self._bundles_of(rollout.sites).items():
@@ -184,7 +201,8 @@ async def deliver(
 ) -> SiteOutcome:
     """Bring the bundle to a site and have it served there."""
     outcome = await _pushed(signed, site, [rollout.bundle], delivery, ("delivered", "absent", "refused"))
-    if outcome.bundle == "delivered" and (rollout.family, rollout.version) not in site.catalog.decoders:
+    catalog = catalog_of(site, rollout.kind)
+    if outcome.bundle == "delivered" and not catalog.serves(rollout.family, rollout.version):
         what = f"it does not serve {rollout.bundle} after activation"
         return SiteOutcome("refused", error=what, report=outcome.report)
     return outcome

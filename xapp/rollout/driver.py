@@ -20,14 +20,14 @@ from codec_runtime.contract.telemetry import FailureReport, QualityReport
 from xapp.delivery.repository import TufRepository
 from xapp.persistence import KeyValueStore
 from xapp.rollout import actions, moves
-from xapp.rollout.actions import Delivery, RolloutSite, SignedAssignments, SiteOutcome
+from xapp.rollout.actions import Delivery, RolloutSite, SignedAssignments, SiteOutcome, catalog_of
 from xapp.rollout.announce import tell_outcome, tell_phase
 from xapp.rollout.evidence import Evidence
 from xapp.rollout.gates import GateSettings, judge
 from xapp.rollout.memory import RolloutMemory, bounded
 from xapp.rollout.metrics import RolloutMetrics
 from xapp.rollout.observations import Observations
-from xapp.rollout.orders import RolloutConflictError, RolloutOrder
+from xapp.rollout.orders import RolloutConflictError, RolloutOrder, UpdatedKind
 from xapp.rollout.plan import Member, PlanSettings, order_members, plan_stages
 from xapp.rollout.pushes import SitePushes
 from xapp.rollout.state import FINAL, Phase, Rollout, SiteStanding, intent, needs_too
@@ -45,8 +45,8 @@ class RolloutDriver:
     Args:
         sites: by name. repository: signed bundles. store: shared data layer. status: events and metrics.
         plan, gates: settings of roll-outs that begin from now on. delivery: how pushes are done.
-        population: users of a group and decoder family by site.
-        assign: called with site, group, family, version: all users of the group there get it.
+        alignment_gates: of adapters. population: users concerned, by site.
+        assign: called with site, group, family, version of a decoder: all users of the group there get it.
         switched: called with users whose version changes within a trial.
         clock: wall clock, s.
 
@@ -64,7 +64,8 @@ class RolloutDriver:
         plan: PlanSettings,
         gates: GateSettings,
         *,
-        population: Callable[[str, str], Mapping[str, Sequence[str]]],
+        alignment_gates: GateSettings | None = None,
+        population: Callable[[RolloutOrder], Mapping[str, Sequence[str]]],
         assign: Callable[[str, str, str, int], None],
         switched: Callable[[list[str]], None] = lambda users: None,
         delivery: Delivery | None = None,
@@ -80,6 +81,7 @@ class RolloutDriver:
         self._status = status
         self._plan = plan
         self._gates = gates
+        self._alignment_gates = alignment_gates or gates
         self._population = population
         self._assign = assign
         self._switched = switched
@@ -119,18 +121,18 @@ class RolloutDriver:
         return not self._memory.looked or (taken and newest is not None and newest.version == version)
 
     def version_of(self, group: str, family: str) -> int | None:
-        """What the group's users of that family have now, where they are not on trial."""
+        """What the group's users of that decoder family have now, where they are not on trial."""
         for site in self._sites.values():
             served = site.catalog.version_for(group, family)
             if served is not None:
                 return int(served.version)
         return None
 
-    def on_trial(self, user: str) -> bool:
+    def on_trial(self, user: str, kind: UpdatedKind = "decoder") -> bool:
         """Whether the user has another version than its group: its quality says nothing about the content."""
         for rollout_id, observations in self.evidence.observations.items():
             rollout = self._rollouts.get(rollout_id)
-            if rollout is not None and any(
+            if rollout is not None and rollout.kind == kind and any(
                 user in records and records[user].rank < rollout.treated
                 for records in observations.users.values()
             ):
@@ -148,12 +150,15 @@ class RolloutDriver:
             raise RolloutConflictError(
                 f"roll-out {before.id} of {before.bundle} to {order.group} is {before.phase}: one at a time"
             )
+        if before is not None and before.kind != order.kind:
+            raise RolloutConflictError(f"{order.family} is the name of bundles of kind {before.kind}")
         if order.version == order.parent:
             raise RolloutConflictError(f"{order.group} has version {order.version} of {order.family} already")
-        if not any((order.family, order.parent) in s.catalog.decoders for s in self._sites.values()):
+        catalogs = (catalog_of(site, order.kind) for site in self._sites.values())
+        if not any(catalog.serves(order.family, order.parent) for catalog in catalogs):
             raise RolloutConflictError(f"no site serves {order.family} {order.parent}, the parent")
         rollout_id = secrets.token_hex(4)
-        population = self._population(order.group, order.family)
+        population = self._population(order)
         everybody = [Member(site, user) for site, users in population.items() for user in users]
         known = {
             member
@@ -173,7 +178,7 @@ class RolloutDriver:
             stages=plan_stages(self._plan, len(members), at_first),
             # Those without such users too: they come there by a handover.
             sites={site: SiteStanding() for site in sorted(self._sites)},
-            gates=self._gates,
+            gates=self._gates if order.kind == "decoder" else self._alignment_gates,
             gain_db=order.gain_db,
         )
         self.evidence.begin(rollout, order.baseline_after_s)
@@ -284,8 +289,7 @@ class RolloutDriver:
             wanted = rollout.active and rollout.phase is not Phase.ROLLING_BACK
             if not wanted or standing.bundle != "delivered" or site is None:
                 continue
-            served = site.catalog.decoders
-            if served and (rollout.family, rollout.version) not in served:
+            if catalog_of(site, rollout.kind).lacks(rollout.family, rollout.version):
                 self._put(moves.lost(self._rollouts[rollout.id], name))
 
     def _look(self, rollout: Rollout, now: float) -> None:
@@ -306,12 +310,17 @@ class RolloutDriver:
             if site is None:
                 continue
             wanted = intent(rollout, name)
-            assigned = site.catalog.assigned.get((rollout.group, rollout.family))
+            catalog = catalog_of(site, rollout.kind)
+            assigned = catalog.assigned.get((rollout.group, rollout.family))
             promoted = rollout.phase is Phase.DONE and wanted.assigned == rollout.version
             taken_back = rollout.phase in FINAL | {Phase.ROLLING_BACK} and assigned == rollout.version
             if wanted.assigned != assigned and (promoted or taken_back):
-                self._assign(name, rollout.group, rollout.family, wanted.assigned)
-            if users := actions.apply_intent(site.catalog, rollout, wanted):
+                if rollout.kind == "adapter":
+                    catalog.assign(rollout.group, rollout.family, wanted.assigned)
+                else:
+                    self._assign(name, rollout.group, rollout.family, wanted.assigned)
+            users = actions.apply_intent(catalog, rollout, wanted)
+            if users and rollout.kind == "decoder":
                 self._switched(users)
 
     def _begin_pushes(self, rollout: Rollout) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.contract.telemetry import FailureReport, QualityReport
 from xapp.rollout.actions import RolloutSite
 from xapp.rollout.gates import Reading, read_gates
@@ -40,6 +41,7 @@ class Evidence:
     def begin_stage(self, rollout_id: str) -> None:
         """The stage's users are switched from now on."""
         self.observations.setdefault(rollout_id, Observations({})).begin_stage()
+        self.readings.pop(rollout_id, None)
 
     def end(self, rollout_id: str) -> None:
         """The roll-out has come to an end."""
@@ -89,10 +91,20 @@ class Evidence:
         for rollout in self._collecting(rollouts, site):
             self.observations[rollout.id].on_failure(rollout, member, report)
 
+    def on_alignment(self, rollouts: Iterable[Rollout], site: str, report: AlignmentReport) -> None:
+        """Fold aligned samples: confidence, in per cent, is for an adapter what a residual is otherwise."""
+        member, confidence = Member(site, report.user), 100.0 * report.confidence
+        past = Past(report.time_ns / 1e9, confidence, 0.0, report.adapter, report.adapter_version)
+        self._history.add(member, past)
+        for rollout in self._collecting(rollouts, site):
+            if rollout.kind == "adapter":
+                self.observations[rollout.id].on_alignment(rollout, member, report, confidence)
+
     def read(self, rollout: Rollout) -> list[Reading]:
         """The gates now."""
         observations = self.observations.setdefault(rollout.id, Observations({}))
-        readings = read_gates(observations.split(rollout), rollout.gates, len(rollout.stages))
+        earlier = self.readings.get(rollout.id, ())
+        readings = read_gates(observations.split(rollout), rollout.gates, len(rollout.stages), earlier)
         self.readings[rollout.id] = readings
         return readings
 

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.contract.telemetry import FailureReport, QualityReport
 from xapp.rollout.gates import LATE_QUANTILE, UserRecord
 from xapp.rollout.plan import Member
@@ -105,9 +106,21 @@ class Observations(msgspec.Struct):
             record.latency_before.add(report.latency_ms)
             return
         record.after.add(residual_db)
+        parent_db = report.parent_psnr_db
+        paired = report.decoder_version == rollout.version and report.parent_version == rollout.parent
+        if paired and parent_db is not None and math.isfinite(report.psnr_db - parent_db):
+            record.pairs.add(report.psnr_db - parent_db)
         if record.latency_before.count and math.isfinite(self.late_factor):
             record.timed += 1
             record.late += report.latency_ms > self.late_factor * record.latency_before.mean
+
+    def on_alignment(
+        self, rollout: Rollout, member: Member, report: AlignmentReport, confidence: float
+    ) -> None:
+        """Fold aligned samples; ``confidence`` in per cent."""
+        record = self._counting(rollout, member, report.adapter, report.adapter_version)
+        if record is not None:
+            (record.before if _before(rollout) else record.after).add(confidence)
 
     def on_failure(self, rollout: Rollout, member: Member, report: FailureReport) -> None:
         """Fold a transmission that gave no picture."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from xapp.rollout.gates import GateSettings
 from xapp.rollout.plan import PlanSettings
 from xapp.settings import XAppSettings
@@ -17,6 +19,12 @@ def plan_settings(settings: XAppSettings) -> PlanSettings:
         small_population=settings.rollout_small_population,
         small_observe_s=settings.rollout_small_observe_s,
     )
+
+
+def alignment_gate_settings(settings: XAppSettings) -> GateSettings:
+    """The same of adapters, whose quality is alignment confidence in per cent."""
+    margin = 100.0 * settings.rollout_margin_confidence
+    return msgspec.structs.replace(gate_settings(settings), margin_db=margin, unit="points")
 
 
 def gate_settings(settings: XAppSettings) -> GateSettings:

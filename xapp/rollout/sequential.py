@@ -1,32 +1,35 @@
-"""Confidence sequences: intervals that hold at all times at once, so that looking at every report is allowed.
+"""Intervals for the gates that may be looked at again and again.
 
 Difference of two groups of users (quality)
 -------------------------------------------
-A user u has a content offset a_u of its own, and everything may change at the moment of the roll-out for
-reasons that meet all users alike (tau). So the model of a report's residual y is
+Pictures of one video resemble each other, for seconds or minutes, so that a user's reports are not
+independent of each other, and no short record tells for how long they are not. Hence *users*, not reports,
+are the unit:
 
-    y = a_u + after * (tau + b_u) + after * treated * theta + noise,
-    noise ~ N(0, s^2),  b_u ~ N(0, kappa s^2)
+    D_u = mean of u's residuals after the change - mean before = tau + treated * theta + e_u
 
-and theta, what the new version does, is estimated by *difference in differences*: D_u = mean after - mean
-before of user u, of variance s^2 (1/n_after + 1/n_before + kappa); theta is the weighted mean of D over the
-treated users minus that over the control group. A user with hard pictures counts in no group's favour, and
-the error of the baselines is part of the variance (a baseline of few reports taken for exact would raise
-false alarms at any rate). kappa allows for a user whose pictures change at that moment by chance: users, not
-reports, are the unit; with one treated user it bounds how sure one can become.
+tau is what changed for everybody at that time, theta what the new version does (difference in differences),
+e_u ~ N(0, s^2 v_u) independent between users, with v_u = 1/n_before + 1/n_after + KAPPA, and s is estimated
+from the spread of D between the users of a group alone. Whatever correlation the reports of a user have is
+then in s, and (theta_hat - theta) / standard error has Student's t distribution with users - 2 degrees of
+freedom (clusters as units: Liang and Zeger, Biometrika 1986; few of them: Donald and Lang, Review of
+Economics and Statistics 2007). With three or four users that is a wide interval. It has to be: whether two
+users met hard pictures by chance cannot be told from two users.
 
-The estimates over time have the joint distribution of a Brownian motion seen at times of growing information
-(Jennison and Turnbull, JASA 1997), and with theta mixed over N(theta_0, s^2 / LAMBDA) and s^2 over its Haar
-prior, the likelihood ratio of the invariant t statistic is a test martingale at theta = theta_0. The set of
-theta_0 whose ratio stays below 1/alpha is a confidence sequence in closed form (Lindon, Ham, Tingley and
-Bojinov, "Anytime-valid linear models", 2022; the normal case is Robbins 1970, the test Johari et al. 2017).
-Exact for normal noise; how it holds for others is measured in the tests.
+Looks
+-----
+A t interval holds at one time. It is computed when the reports have doubled since the last look, the k-th
+time at level alpha / (k (k + 1)), which sums to alpha (Bonferroni), and stands until the next look. Each of
+its two bounds holds with probability 1 - alpha over all looks; the two are used for opposite mistakes. Exact
+for changes e_u that are normal, independent and of variances in the stated proportion; how it holds for
+others is measured (docs/rollout.md).
 
 Share of events (failures, late pictures)
 -----------------------------------------
-The beta-binomial mixture (Robbins 1970): with S events in n trials the ratio
-B(1/2 + S, 1/2 + n - S) / B(1/2, 1/2) / (p^S (1-p)^(n-S)) is a martingale at the true p; the set of p where
-it stays below 1/alpha is the confidence sequence. Two groups at alpha/2 each bound the difference.
+The beta-binomial mixture (Robbins 1970): with S events in n trials the ratio B(1/2 + S, 1/2 + n - S) / B(1/2,
+1/2) / (p^S (1-p)^(n-S)) is a martingale at the true p; the set of p where it stays below 1/alpha is the
+confidence sequence, which holds at all times at once for independent trials. Two groups at alpha/2 each bound
+the difference.
 """
 
 from __future__ import annotations
@@ -37,11 +40,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from scipy.special import stdtrit
 
-LAMBDA: Final = 4.0
-"""Of the mixture: effects around s / sqrt(LAMBDA) = half a standard deviation are found soonest."""
-KAPPA: Final = 0.01
-"""Variance of a user's own change at the roll-out, in units of the noise's; 0.1 of its standard deviation."""
+KAPPA: Final = 0.1
+"""Part of a user's change that more reports do not average away, in units of one report's variance."""
+FIRST_LOOK: Final = 8
+"""Reports at the first look; the next one comes at twice as many."""
 _BISECTIONS: Final = 26
 
 
@@ -72,25 +76,41 @@ class Interval:
 UNKNOWN: Final = Interval(math.nan, -math.inf, math.inf)
 
 
-def difference_in_differences(
-    users: Iterable[tuple[bool, Moments, Moments]], alpha: float, *, kappa: float = KAPPA
-) -> Interval:
-    """What the new version does, theta of the module's docstring.
+def look_due(reports: int, first: int = FIRST_LOOK) -> int:
+    """Number of the look that so many reports are enough for: 1 from ``first`` on, 2 from twice that on."""
+    return (reports // first).bit_length()
+
+
+def level_of_look(alpha: float, look: int) -> float:
+    """Share of ``alpha`` of the ``look``-th look, 1, 2, ...; all shares sum to ``alpha``."""
+    return alpha / (look * (look + 1))
+
+
+def t_interval(estimate: float, error: float, degrees: float, alpha: float) -> Interval:
+    """Student's t interval, each bound of which misses the truth with probability ``alpha``.
 
     Args:
-        users: (treated, before, after) of each user; those without reports on both sides only help to
-            estimate the noise.
-        alpha: probability that theta is ever outside.
-        kappa: see :data:`KAPPA`.
+        error: standard error of the estimate, of ``degrees`` > 0 degrees of freedom.
     """
-    weight, weighted, squares = [0.0, 0.0], [0.0, 0.0], 0.0
+    reach = -float(stdtrit(degrees, alpha)) * error
+    return Interval(estimate, estimate - reach, estimate + reach)
+
+
+def difference_in_differences(users: Iterable[tuple[bool, Moments, Moments]], alpha: float) -> Interval:
+    """What the new version does, theta of the module's docstring, at one look.
+
+    Args:
+        users: (treated, before, after) of each user; those without reports on both sides do not count.
+        alpha: probability that a bound misses theta.
+
+    Returns:
+        Infinite bounds with fewer than three users, of which there must be one in each group.
+    """
+    weight, weighted = [0.0, 0.0], [0.0, 0.0]
     changes: list[tuple[bool, float, float]] = []
-    degrees = 0
     for treated, before, after in users:
-        squares += before.squares + after.squares
-        degrees += max(before.count - 1, 0) + max(after.count - 1, 0)
         if before.count and after.count:
-            w = 1.0 / (1.0 / before.count + 1.0 / after.count + kappa)
+            w = 1.0 / (1.0 / before.count + 1.0 / after.count + KAPPA)
             change = after.mean - before.mean
             changes.append((treated, w, change))
             weight[treated] += w
@@ -98,23 +118,13 @@ def difference_in_differences(
     if not (weight[0] and weight[1]):
         return UNKNOWN
     means = weighted[0] / weight[0], weighted[1] / weight[1]
-    squares += sum(w * (change - means[treated]) ** 2 for treated, w, change in changes)
-    degrees += len(changes) - 2
     estimate = means[1] - means[0]
-    if degrees < 1 or squares <= 0:
+    squares = sum(w * (change - means[treated]) ** 2 for treated, w, change in changes)
+    degrees = len(changes) - 2
+    if degrees < 1:
         return Interval(estimate, -math.inf, math.inf)
-    leverage = 1.0 / weight[0] + 1.0 / weight[1]
-    reach = _t_mixture_reach(1.0 / leverage, degrees, alpha) * math.sqrt(squares / degrees * leverage)
-    return Interval(estimate, estimate - reach, estimate + reach)
-
-
-def _t_mixture_reach(information: float, degrees: int, alpha: float) -> float:
-    """Half width in standard errors: the |t| at which the mixture's likelihood ratio is 1/alpha."""
-    share = LAMBDA / (LAMBDA + information)
-    ratio = math.exp(-(2.0 * math.log(alpha) + math.log(share)) / (degrees + 1))
-    if share * ratio >= 1.0:
-        return math.inf
-    return math.sqrt(degrees * (ratio - 1.0) / (1.0 - share * ratio))
+    error = math.sqrt(squares / degrees * (1.0 / weight[0] + 1.0 / weight[1]))
+    return t_interval(estimate, error, degrees, alpha)
 
 
 def share_of_events(events: int, trials: int, alpha: float) -> Interval:

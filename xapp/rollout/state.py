@@ -32,6 +32,7 @@ from typing import Final, Literal
 import msgspec
 
 from xapp.rollout.gates import GateSettings, Reading
+from xapp.rollout.orders import UpdatedKind
 from xapp.rollout.plan import Member, Stage
 
 MAX_HISTORY: Final = 64
@@ -116,6 +117,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     withdrawal: str = ""
     withdraws: bool = True
     history: list[Transition] = []
+
+    @property
+    def kind(self) -> UpdatedKind:
+        """Of the bundle."""
+        return "adapter" if self.bundle.startswith("adapter/") else "decoder"
 
     @property
     def active(self) -> bool:

@@ -16,14 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from codec_runtime.contract.devices import ASSUMED_CLASSES, EDGE_SERVER, DeviceClass, class_profile
 from codec_runtime.contract.split import SplitGraph
 from xapp.lab.trace import Trace
 from xapp.split.candidates import CandidateCuts, candidate_cuts, extra_head_bytes
 from xapp.split.deciders import DECIDERS, FREE_MOVES, ClassCase, MovingCost, menu
 from xapp.split.latency import CutMeasures, EdgeLoad, Floats, stage_times
-from xapp.split.objective import Weights, energy_j, weighted_cost
+from xapp.split.objective import DevicePower, Weights, energy_j, weighted_cost
+from xapp.split.plan import coded_problem
 from xapp.split.problem import SplitProblem, split_problem
-from xapp.split.reference_networks import DEVICE_CLASSES, EDGE_SERVER, DeviceClass, efficientnet_lite0
+from xapp.split.reference_networks import efficientnet_lite0
 from xapp.split.scenario import (
     ClaimCheck,
     LoadProcess,
@@ -53,7 +55,7 @@ class SplitEvaluation:
         seed: of the load.
     """
 
-    classes: tuple[DeviceClass, ...] = DEVICE_CLASSES
+    classes: tuple[DeviceClass, ...] = ASSUMED_CLASSES
     seconds: int = 600
     requests: float = 2.0
     weights: Weights = field(default_factory=lambda: Weights(1.0, 0.1))
@@ -176,9 +178,8 @@ class _Lived:
 
 def class_problem(graph: SplitGraph, device: DeviceClass, feature_bits: int) -> SplitProblem:
     """The network on a device class, crossing tensors at so many bits a value (the input at 8)."""
-    problem = split_problem(graph, device.profile(graph), EDGE_SERVER.profile(graph))
-    bits = np.where(problem.inputs, 8.0, float(feature_bits))
-    return dataclasses.replace(problem, tensor_bytes=problem.tensor_bytes * bits / 32.0)
+    problem = split_problem(graph, class_profile(graph, device), class_profile(graph, EDGE_SERVER))
+    return coded_problem(problem, feature_bits)
 
 
 def compare_deciders(
@@ -196,8 +197,6 @@ def compare_deciders(
     Raises:
         ValueError: no trace, too few seconds, or feature bits out of 1..32.
     """
-    if not 1 <= evaluation.feature_bits <= 32:
-        raise ValueError(f"feature bits: {evaluation.feature_bits} is outside 1..32")
     graph = graph or efficientnet_lite0()
     scenario = scenario_from_traces(
         traces, evaluation.seconds, evaluation.share, evaluation.load, evaluation.seed, evaluation.rate
@@ -226,7 +225,7 @@ def compare_deciders(
         for device, by_name in lived.items()
         for name in DECIDERS
     ]
-    powers = [device.power for device in evaluation.classes]
+    powers = [DevicePower.of(device) for device in evaluation.classes]
     gaps = sharing_gap(candidates, powers, evaluation.weights, scenario, evaluation.seed)
     check = claim_check(traces, evaluation.share)
     return SplitComparison(graph.name, rows, by_class, check, gaps, evaluation, len(scenario.uplink_bps))
@@ -240,12 +239,13 @@ def _case(
     extra = extra_head_bytes(problem, devices)
     if device.keeps_weights:
         extra = np.zeros_like(extra)
-    moving = MovingCost(extra, evaluation.pause_s, scenario.downlink_bps, device.power, evaluation.weights)
+    power = DevicePower.of(device)
+    moving = MovingCost(extra, evaluation.pause_s, scenario.downlink_bps, power, evaluation.weights)
     return ClassCase(
         problem,
         measures,
         hull,
-        device.power,
+        power,
         evaluation.weights,
         scenario,
         moving,

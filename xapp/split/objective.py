@@ -6,11 +6,9 @@ Energy is the device's alone, for one request:
 
 with T_wait the part of net and edge time in which the radio is not active.
 
-Radio defaults are the LTE model of Huang et al., "A close examination of performance and power
-characteristics of 4G LTE networks", MobiSys 2012, table 4: 1288.04 mW + 438.39 mW per Mbit/s up + 51.97 mW
-per Mbit/s down, where 1 mW per Mbit/s is 1 nJ a bit. Its tail (the radio stays on for some seconds after a
-transfer) is left out: at several requests a second it is paid whatever the cut, unless everything is on the
-device.
+Radio defaults are the LTE model of :mod:`codec_runtime.contract.energy`. Its tail (the radio stays on for
+some seconds after a transfer) is left out: at several requests a second it is paid whatever the cut, unless
+everything is on the device.
 """
 
 from __future__ import annotations
@@ -20,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codec_runtime.contract.devices import DeviceClass
+from codec_runtime.contract.energy import LTE
 from xapp.split.latency import CutMeasures, EdgeLoad, Floats, Link, airtime_s, stage_times
 
 
@@ -36,17 +36,23 @@ class DevicePower:
 
     compute_w: float
     idle_w: float = 0.3
-    radio_w: float = 1.28804
-    up_j_per_bit: float = 438.39e-9
-    down_j_per_bit: float = 51.97e-9
+    radio_w: float = LTE.base.value
+    up_j_per_bit: float = LTE.up.value
+    down_j_per_bit: float = LTE.down.value
+
+    @classmethod
+    def of(cls, device: DeviceClass) -> DevicePower:
+        """Of a device class, with an LTE radio."""
+        return cls(device.active_watts, device.idle_watts)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the sum that is minimised: a cost unit each second of latency and each joule of the device."""
+    """Of the sum that is minimised: cost units of a second of latency and of a joule of the device; scalars,
+    or arrays (N,)."""
 
-    per_second: float = 1.0
-    per_joule: float = 0.0
+    per_second: Floats | float = 1.0
+    per_joule: Floats | float = 0.0
 
 
 class Prices(NamedTuple):
@@ -110,6 +116,6 @@ def weighted_cost(
     """The sum that is minimised, from latency and energy themselves."""
     latency = stage_times(measures, link, edge, result_bytes).total_s
     cost = weights.per_second * latency
-    if weights.per_joule:
+    if np.any(weights.per_joule):
         cost = cost + weights.per_joule * energy_j(measures, link, edge, power, result_bytes)
     return np.asarray(cost, dtype=np.float64)

@@ -145,7 +145,7 @@ def share_edge(problem: SharedEdge, starts: Sequence[NDArray[np.int64]] = ()) ->
     """
     if not np.isfinite(problem.own).any(axis=1).all():
         raise ValueError("a user has no candidate of finite cost")
-    lower, price = _bound(problem)
+    lower, price = edge_price(problem)
     prices = (price, *np.linspace(0.0, _most_root(problem), _STARTS))
     relaxed = {choice.tobytes(): choice for choice in (_relaxed_choice(problem, value) for value in prices)}
     ends = [_best_response(problem, start) for start in (*relaxed.values(), *starts)]
@@ -153,6 +153,23 @@ def share_edge(problem: SharedEdge, starts: Sequence[NDArray[np.int64]] = ()) ->
     cost = problem.potential(choice)
     shares = square_root_shares(problem.root[np.arange(len(choice)), choice])
     return SharedCuts(choice, shares, cost, min(lower, cost), sweeps, stable)
+
+
+def edge_price(problem: SharedEdge) -> tuple[float, float]:
+    """The best lower bound and its m; the dual function is concave in m.
+
+    At that price, ``own + 2 m root``, users who each take their cheapest cut load the edge about as much as
+    is good for all together.
+    """
+
+    def negative(price: float) -> float:
+        return price**2 - float((problem.own + 2.0 * price * problem.root).min(axis=1).sum())
+
+    most = _most_root(problem)
+    if most == 0.0:
+        return -negative(0.0), 0.0
+    found = minimize_scalar(negative, bounds=(0.0, most), method="bounded", options={"xatol": 1e-6 * most})
+    return -negative(float(found.x)), float(found.x)
 
 
 def exact_share(problem: SharedEdge) -> tuple[NDArray[np.int64], float]:
@@ -179,19 +196,6 @@ def _relaxed_choice(problem: SharedEdge, price: float) -> NDArray[np.int64]:
 def _most_root(problem: SharedEdge) -> float:
     """The largest possible sum of x."""
     return float(np.where(np.isfinite(problem.own), problem.root, 0.0).max(axis=1).sum())
-
-
-def _bound(problem: SharedEdge) -> tuple[float, float]:
-    """The best lower bound and its m; the dual function is concave in m."""
-
-    def negative(price: float) -> float:
-        return price**2 - float((problem.own + 2.0 * price * problem.root).min(axis=1).sum())
-
-    most = _most_root(problem)
-    if most == 0.0:
-        return -negative(0.0), 0.0
-    found = minimize_scalar(negative, bounds=(0.0, most), method="bounded", options={"xatol": 1e-6 * most})
-    return -negative(float(found.x)), float(found.x)
 
 
 def _best_response(problem: SharedEdge, start: NDArray[np.int64]) -> tuple[NDArray[np.int64], int, bool]:

@@ -46,6 +46,36 @@ class SwitchingRule:
             raise ValueError(f"band {self.band} and patience {self.patience} must not be below 0")
 
 
+def switch_step(
+    current: Choices,
+    arrears: Floats,
+    costs: Floats,
+    price: Callable[[Choices, Choices], Floats],
+    requests: Floats | float,
+    rule: SwitchingRule,
+) -> tuple[Choices, Floats]:
+    """One decision about N users: the cuts (N,) from now on, and their arrears.
+
+    Args:
+        current: (N,) candidates in force, -1 for a user without one, who gets the best at once.
+        arrears: (N,) before.
+        costs: (N, C) of a request with each candidate, as known now; ``inf`` where it is not possible.
+        price: (from, to) -> (N,) cost of moving there.
+        requests: since the last decision.
+    """
+    users = np.arange(len(costs))
+    best = np.asarray(costs.argmin(axis=1), dtype=np.int64)
+    held = np.where(current >= 0, current, best)
+    now, least = costs[users, held], costs[users, best]
+    with np.errstate(invalid="ignore"):
+        lost = requests * np.where(np.isfinite(now), now - (1.0 + rule.band) * least, np.inf)
+    owed = np.maximum(arrears + lost, 0.0)
+    move = (owed > 0.0) & (owed >= rule.patience * price(held, best)) & (best != held)
+    chosen = np.where(move, best, held)
+    owed[move | (best == chosen) | (current < 0)] = 0.0
+    return chosen, owed
+
+
 class CutSwitcher:
     """The cuts in force of N users of one device class.
 
@@ -57,7 +87,7 @@ class CutSwitcher:
     def __init__(self, users: int, rule: SwitchingRule) -> None:
         self._rule = rule
         self._users = np.arange(users)
-        self._current: Choices | None = None
+        self._current: Choices = np.full(users, -1, dtype=np.int64)
         self._arrears = np.zeros(users)
 
     def step(self, costs: Floats, moving: Floats, requests: Floats | float = 1.0) -> Choices:
@@ -68,19 +98,13 @@ class CutSwitcher:
             moving: (C, C) or (N, C, C) cost of going from one candidate to another.
             requests: since the last call, (N,) or one number.
         """
-        best = np.asarray(costs.argmin(axis=1), dtype=np.int64)
-        if self._current is None:
-            self._current = best
-            return best.copy()
-        now, least = costs[self._users, self._current], costs[self._users, best]
-        lost = requests * np.where(np.isfinite(now), now - (1.0 + self._rule.band) * least, np.inf)
-        self._arrears = np.maximum(self._arrears + lost, 0.0)
-        price = moving[self._current, best] if moving.ndim == 2 else moving[self._users, self._current, best]
-        move = (
-            (self._arrears > 0.0) & (self._arrears >= self._rule.patience * price) & (best != self._current)
+
+        def price(held: Choices, best: Choices) -> Floats:
+            return moving[held, best] if moving.ndim == 2 else moving[self._users, held, best]
+
+        self._current, self._arrears = switch_step(
+            self._current, self._arrears, costs, price, requests, self._rule
         )
-        self._current = np.where(move, best, self._current)
-        self._arrears[move | (best == self._current)] = 0.0
         return self._current.copy()
 
 

@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from codec_runtime.contract.devices import DEVICES
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -23,6 +25,12 @@ CODECS: Final[tuple[Literal["semantic", "jpeg", "heic"], ...]] = ("semantic", "j
 
 NO_PAIR: Final = -2
 """In column ``codec``: neither a decoder that the device holds nor a codec it falls back to is served."""
+
+COMPUTE_CLASSES: Final = tuple(DEVICES)
+"""What ``compute_class`` may be, in the table by index."""
+
+SITE_DECIDED: Final = ("codec", "prefix", "directive_snr_db", "expected_psnr_db", "cut", "cut_arrears")
+"""What a user leaves behind on going to another site."""
 
 COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     # from the RAN
@@ -68,6 +76,14 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "qualities": (np.int64, 0),
     "quality_s": (np.float64, NEVER),  # last quality report
     "sending_rate": (np.float64, np.nan),  # transmissions a second
+    # from a device that classifies pictures
+    "classifier": (np.int64, -1),  # index in UserTable.classifiers; -1: does not classify
+    "compute_class": (np.int64, -1),  # index in COMPUTE_CLASSES
+    "battery": (np.float64, np.nan),  # 0..1, NaN on mains
+    "classify_rate": (np.float64, np.nan),  # pictures a second
+    **{f"net_{name}": (np.float64, 0.0) for name in ("w", "x", "y", "xx", "xy")},  # xapp.split.line_fit
+    "bit_s": (np.float64, np.nan),  # predicted time of a bit up, s, short average
+    "bit_long_s": (np.float64, np.nan),  # the same, long average
     # decided
     "codec": (np.int64, -1),  # index in CODECS; -1 undecided, NO_PAIR: the device can take nothing served
     "prefix": (np.int64, 0),
@@ -76,4 +92,6 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "encoder_version": (np.int64, 0),
     "directive_snr_db": (np.float64, np.nan),
     "expected_psnr_db": (np.float64, np.nan),
+    "cut": (np.int64, -1),  # number of the cut at its site's split control; -1: none
+    "cut_arrears": (np.float64, 0.0),  # what staying has cost, see xapp.split.switching
 }

@@ -18,7 +18,8 @@ from typing import Any, Final
 import numpy as np
 
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
-from xapp.telemetry.columns import COLUMNS, BoolArray, FloatArray, IntArray
+from xapp.telemetry.classifying import fold_classifier
+from xapp.telemetry.columns import COLUMNS, SITE_DECIDED, BoolArray, FloatArray, IntArray
 from xapp.telemetry.holdings import HeldSets, read_holdings
 from xapp.telemetry.snr_sources import SnrSources
 
@@ -108,7 +109,7 @@ class UserTable:
     ) -> None:
         self.users: list[str] = []
         self.e2_nodes, self.groups, self.slices = Labels(), Labels(MOST_GROUPS), Labels()
-        self.device_classes, self.decoders = Labels(), Labels()
+        self.device_classes, self.decoders, self.classifiers = Labels(), Labels(), Labels(MOST_GROUPS)
         self.capability_sets: list[tuple[str, ...]] = []
         self._capability_index: dict[tuple[str, ...], int] = {}
         self.held = HeldSets()
@@ -257,7 +258,7 @@ class UserTable:
             return
         self._columns["site"][rows] = site
         left = moved & (before >= 0)
-        for name in ("codec", "prefix", "directive_snr_db", "expected_psnr_db"):
+        for name in SITE_DECIDED:
             self._columns[name][rows[left]] = COLUMNS[name][1]
         self.departures.update(before[left].tolist())
 
@@ -299,7 +300,7 @@ class UserTable:
             "capability_set": known,
             "held_set": self.held.index(read_holdings(report, self.out_of_range)),
         }
-        changed = False
+        changed = fold_classifier(report, self._columns, row, self.classifiers.index, self.out_of_range)
         for name, value in new.items():
             changed |= bool(self._columns[name][row] != value)
             self._columns[name][row] = value

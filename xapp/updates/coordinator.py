@@ -16,9 +16,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import numpy as np
 
+from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.telemetry import QualityReport, TrainingReport
 from codec_runtime.contract.updates import TrainingJob
@@ -30,8 +32,11 @@ from xapp.runtime_client import CandidateError, RuntimeRefused, RuntimeUnavailab
 from xapp.sites import SiteLink
 from xapp.status import Status
 from xapp.telemetry.user_table import UNKNOWN_GROUP, UserTable
+from xapp.updates.alignment import AlignmentUpdates
+from xapp.updates.candidates import Verdict, gate
 from xapp.updates.drift import GroupDriftDetector
-from xapp.updates.planner import Failure, GroupPlan, Stage, UpdatePlanner, gate
+from xapp.updates.federation import RoundSettings
+from xapp.updates.planner import AdapterJob, Failure, GroupPlan, Job, Stage, UpdatePlanner, adapter_key
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +50,11 @@ class UpdateCoordinator:
         sites: by name. repository: signs and keeps bundles. planner, table, status: shared state.
         rollouts: deliver accepted candidates in stages.
         make_detector: a fresh drift detector for a group.
+        rounds: of federated updates. min_gain_rsum: of an adapter on held-out pairs.
         clock: monotonic seconds.
+
+    Attributes:
+        alignment: the adapters' part.
     """
 
     def __init__(
@@ -58,6 +67,8 @@ class UpdateCoordinator:
         *,
         rollouts: RolloutDriver,
         make_detector: Callable[[], GroupDriftDetector],
+        rounds: RoundSettings | None = None,
+        min_gain_rsum: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sites = sites
@@ -69,6 +80,16 @@ class UpdateCoordinator:
         self._make_detector = make_detector
         self._clock = clock
         self.detectors: dict[str, GroupDriftDetector] = {}
+        self.alignment = AlignmentUpdates(
+            sites,
+            planner,
+            table,
+            status,
+            make_detector=make_detector,
+            rounds=rounds or RoundSettings(),
+            min_gain_rsum=min_gain_rsum,
+            clock=clock,
+        )
         self._submitted: set[str] = set()
         self._polled = -math.inf
         self._trains_at: dict[str, SiteLink] = {}
@@ -77,8 +98,8 @@ class UpdateCoordinator:
         self._wake = asyncio.Event()
         rollouts.ended = self._rollout_ended
         for bundle in repository.bundles():
-            _, family, version = bundle.split("/")
-            planner.note_version(family, int(version))
+            kind, family, version = bundle.split("/")
+            planner.note_version(adapter_key(family) if kind == "adapter" else family, int(version))
 
     def on_quality(self, report: QualityReport, expected_psnr_db: float, row: int) -> None:
         """Fold a measured transmission into its group's drift detector."""
@@ -112,6 +133,16 @@ class UpdateCoordinator:
         )
         self._wake.set()
 
+    def on_alignment(self, report: AlignmentReport, site: int) -> None:
+        """Fold aligned samples of a user into its group's drift detectors; ``site``: index in the table."""
+        row = self._table.row(report.user)
+        if row is None:
+            return
+        group = self._table.group_name(row)
+        deaf = self._rollouts.busy(group) or self._rollouts.on_trial(report.user, "adapter")
+        if self.alignment.on_report(report, deaf=deaf):
+            self._wake.set()
+
     def on_training(self, report: TrainingReport) -> None:
         """Fold the state of a training job."""
         outcome = self._planner.on_training(report, self._clock())
@@ -134,9 +165,11 @@ class UpdateCoordinator:
             self._failed(failure)
         waiting = [plan for plan in self._planner.plans.values() if plan.stage is Stage.DRIFTED]
         if waiting:
-            started = self._planner.next_job(self._parents(waiting), now)
-            if started is not None:
-                group, job = started
+            started = self._planner.next_job(self._parents(waiting), now, self.alignment.parents())
+            if started is not None and isinstance(started[1], AdapterJob):
+                self.alignment.begin(started[0], started[1])
+            elif started is not None and isinstance(started[1], TrainingJob):
+                group, job = started[0], started[1]
                 self._status.events.add(
                     "job_started",
                     f"{group}: fine-tuning {job.decoder} {job.parent_version} -> {job.new_version}",
@@ -150,13 +183,19 @@ class UpdateCoordinator:
             if plan.job is not None:
                 await self._advance(plan, plan.job, now)
 
-    async def _advance(self, plan: GroupPlan, job: TrainingJob, now: float) -> None:
+    async def _advance(self, plan: GroupPlan, job: Job, now: float) -> None:
         """The next step of a plan; what goes wrong with it is no matter of the others."""
         try:
             if plan.stage is Stage.TRAINING:
-                await self._watch(self._trains_at[plan.group], job, now)
+                if isinstance(job, AdapterJob):
+                    await self._train_adapter(plan, job)
+                else:
+                    await self._watch(self._trains_at[plan.group], job, now)
             if plan.stage is Stage.GATING:
-                await self._gate(plan, job)
+                if isinstance(job, AdapterJob):
+                    await self._gate_adapter(plan, job)
+                else:
+                    await self._gate(plan, job)
             if plan.stage is Stage.DELIVERING:
                 await self._deliver(plan, job)
         except RuntimeUnavailable as error:
@@ -202,18 +241,40 @@ class UpdateCoordinator:
         if not verdict.accepted:
             self._fail(job.job, verdict.reason, refused=True)
             return
+        self._accept(plan, job, verdict, manifest, files)
+
+    async def _train_adapter(self, plan: GroupPlan, job: AdapterJob) -> None:
+        outcome = await self.alignment.train(job)
+        plan.progress = max(plan.progress, self.alignment.progress(job))
+        if outcome is None:
+            return
+        state: Literal["failed", "succeeded"] = "failed" if outcome.failed else "succeeded"
+        self.on_training(
+            TrainingReport(job=job.job, time_ns=time.time_ns(), state=state, detail=outcome.failed)
+        )
+
+    async def _gate_adapter(self, plan: GroupPlan, job: AdapterJob) -> None:
+        verdict, manifest, files = await self.alignment.judged(job)
+        if manifest is None or not verdict.accepted:
+            self._fail(job.job, verdict.reason, refused=True)
+        else:
+            self._accept(plan, job, verdict, manifest, files)
+
+    def _accept(
+        self, plan: GroupPlan, job: Job, verdict: Verdict, manifest: BundleManifest, files: dict[str, bytes]
+    ) -> None:
         if not self._planner.on_accepted(job.job, verdict.gain_db, self._clock()):
             return
         self._candidates[job.job] = (manifest, files)
         self._status.events.add(
             "candidate_gated",
-            f"{plan.group}: {job.decoder} {job.new_version} accepted, {verdict.reason}",
+            f"{plan.group}: {manifest.name} {manifest.version} accepted, {verdict.reason}",
             group=plan.group,
             job=job.job,
             gain_db=round(verdict.gain_db, 3),
         )
 
-    async def _deliver(self, plan: GroupPlan, job: TrainingJob) -> None:
+    async def _deliver(self, plan: GroupPlan, job: Job) -> None:
         """Sign the candidate and begin its roll-out; the rest is :meth:`_rollout_ended`."""
         if job.job in self._rolling:
             return
@@ -221,12 +282,14 @@ class UpdateCoordinator:
         # No site is named yet: that is the roll-out's business.
         await self._rollouts.signed.call(self._repository.publish, manifest, files, ())
         drifted_s = time.time() - (self._clock() - plan.drifted_at) - self._planner.settings.drift_lag_s
+        adapter = isinstance(job, AdapterJob)
         order = RolloutOrder(
+            kind="adapter" if adapter else "decoder",
             group=plan.group,
-            family=job.decoder,
+            family=manifest.name,
             version=job.new_version,
             parent=job.parent_version,
-            gain_db=plan.last_gain_db,
+            gain_db=None if adapter else plan.last_gain_db,
             baseline_after_s=drifted_s,
         )
         try:
@@ -242,6 +305,8 @@ class UpdateCoordinator:
             if job is not None:
                 self._fail(job, rollout.history[-1].reason)
             return
+        if rollout.kind == "adapter":
+            self.alignment.rolled_out(rollout)
         if job is not None:
             self._planner.on_delivered(job, self._clock())
             self._forget(job)
@@ -319,3 +384,4 @@ class UpdateCoordinator:
         self._submitted.discard(job)
         self._rolling.pop(job, None)
         self._candidates.pop(job, None)
+        self.alignment.forget(job)

@@ -109,6 +109,11 @@ class GroupDriftDetector:
         return self._deviation / self._run if self._run else 0.0
 
     @property
+    def baseline_db(self) -> float:
+        """Mean of the group while nothing was suspect, dB."""
+        return self._group.mean
+
+    @property
     def statistic(self) -> float:
         """The cumulative sum, in standard deviations; drift at ``threshold``."""
         return self._sum

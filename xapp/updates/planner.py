@@ -6,13 +6,18 @@ Rules
 
     steady --drift--> drifted --site free--> training --succeeded--> gating --accepted--> delivering
 
-    delivering --next family--> drifted; delivering --last family--> steady
+    delivering --next part--> drifted; delivering --last part--> steady
     training, gating, delivering --failed, refused, late--> backoff --time--> steady
 
+- *What* is updated follows from what drifted. PSNR fell below what channel and rate explain, alignment did
+  not: the decoders (``decoder``). Alignment confidence or label consistency fell, PSNR did not: the adapter
+  (``adapter``), whose frozen encoders see something else now. Both, the second before training for the first
+  began: the adapter, which takes seconds, then the decoders (``full``). Devices' encoders stay frozen.
 - ``drifted``: for ``collect_s``, and until there are ``min_pictures`` (but at most ``COLLECT_PATIENCE *
   collect_s``), pictures of the new kind gather at the site: a job on a handful of them is refused, and its
-  back-off costs more than waiting. Then the families of the group wait for the training slot (one job at a
-  time), the group with the largest drop and its most used family first.
+  back-off costs more than waiting (an adapter waits for ``collect_s`` alone). Then the families of the group
+  wait for the training slot (one job at a time), the group with the largest drop and its most used family
+  first.
 - ``training``: a job runs at the site. No end within ``job_timeout_s`` counts as a failure.
 - ``gating``: the candidate is fetched and judged (:func:`gate`), within ``step_timeout_s``; ``delivering``:
   signed and rolled out in stages, for as long as the roll-out takes (:mod:`xapp.rollout`): it has limits of
@@ -20,7 +25,7 @@ Rules
 - ``backoff``: a failure waits ``cooldown_s * 2 ** attempt`` (at most ``backoff_max_s``) and goes back to
   ``steady``; only drift that is still seen starts the next attempt. A refused candidate counts as a failure:
   the update did not help, an immediate repetition would not either.
-- A delivered family gives way to the next waiting one of the group; after the last the group is ``steady``,
+- A delivered part gives way to the next waiting one of the group; after the last the group is ``steady``,
   and deaf to drift for ``cooldown_s`` while its baselines are learned anew.
 - An answer that names another job than the group's current one is ignored: late answers cannot move a plan.
 - A version number is used once, also when its candidate fails.
@@ -29,14 +34,12 @@ Rules
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.telemetry import TrainingReport
 from codec_runtime.contract.updates import TrainingJob
 
@@ -70,12 +73,33 @@ class PlannerSettings:
     min_gain_db: float = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterJob:
+    """A federated update of an adapter among all sites that have users of the group.
+
+    Attributes:
+        adapter, parent_version: what to update; new_version: of the candidate.
+        max_age_s: samples aligned longer ago show what was before the drift.
+    """
+
+    job: str
+    adapter: str
+    parent_version: int
+    new_version: int
+    max_age_s: float
+
+
+Job = TrainingJob | AdapterJob
+Choice = Literal["", "adapter", "decoder", "full"]
+
+
 @dataclass(slots=True)
 class GroupPlan:
     """Where a group stands.
 
     Attributes:
-        families: decoder families still to update, the first one is in work.
+        adapters, families: adapters and decoder families still to update; the first one is in work.
+        choice: what the drift asks for (the module's rules).
         job: the current training job; since: when the stage was entered, s.
         drop_db: how far quality fell. pictures: measured at the training site since the drift.
         drifted_at: when the drift now being worked on was first noticed, s; kept over failed attempts.
@@ -84,9 +108,11 @@ class GroupPlan:
 
     group: str
     stage: Stage = Stage.STEADY
+    adapters: list[str] = field(default_factory=list)
     families: list[str] = field(default_factory=list)
+    choice: Choice = ""
     users: list[str] = field(default_factory=list)
-    job: TrainingJob | None = None
+    job: Job | None = None
     progress: float = 0.0
     drop_db: float = 0.0
     pictures: int = 0
@@ -97,6 +123,7 @@ class GroupPlan:
     updates: int = 0
     last_gain_db: float | None = None
     reported_gain_db: float | None = None
+    last_gain_rsum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,47 +133,6 @@ class Failure:
     group: str
     job: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Outcome of the gate: accepted or not, why, and the held-out gain (dB, NaN if unknown)."""
-
-    accepted: bool
-    reason: str
-    gain_db: float = math.nan
-
-
-def gate(
-    manifest: BundleManifest,
-    job: TrainingJob,
-    *,
-    encoder_sha256: str,
-    min_gain_db: float,
-    reported_gain_db: float | None = None,
-) -> Verdict:
-    """Whether a candidate may be signed, and why (not).
-
-    Args:
-        manifest: of the candidate, whose weights file has been checked against it.
-        job: what was asked for.
-        encoder_sha256: of the parent decoder: encoder and decoder must stay a pair.
-        min_gain_db: smallest PSNR gain on held-out pictures of the group.
-        reported_gain_db: gain of the training report; the smaller one of that and the manifest's counts.
-    """
-    identity = (manifest.kind, manifest.name, manifest.version, manifest.parent)
-    asked = ("decoder", job.decoder, job.new_version, job.parent_version)
-    if identity != asked:
-        return Verdict(False, f"the candidate is {identity}, the job asked for {asked}")
-    if encoder_sha256 and manifest.encoder_sha256 != encoder_sha256:
-        return Verdict(False, "the candidate was trained against another encoder than its parent")
-    gains = [g for g in (manifest.metrics.get("heldout_gain_db"), reported_gain_db) if g is not None]
-    if not gains or not all(math.isfinite(g) for g in gains):
-        return Verdict(False, "the candidate states no heldout_gain_db")
-    gain = min(gains)
-    if gain < min_gain_db:
-        return Verdict(False, f"held-out gain {gain:+.2f} dB, {min_gain_db:+.2f} dB is needed", gain)
-    return Verdict(True, f"held-out gain {gain:+.2f} dB", gain)
 
 
 class UpdatePlanner:
@@ -183,25 +169,37 @@ class UpdatePlanner:
             drop_db: how far quality fell, dB.
         """
         plan = self.plan(group)
-        if plan.stage is not Stage.STEADY or now < plan.not_before or not families or not users:
+        if not families or not users or plan.families or not self._listens(plan, now):
             return False
         plan.families = [family for family, _ in families.most_common()]
         plan.users = list(users)
         plan.drop_db = drop_db
-        if plan.attempt == 0:
-            plan.drifted_at, plan.pictures = now, 0
-        self._enter(plan, Stage.DRIFTED, now)
+        self._drifted(plan, "decoder", now)
+        return True
+
+    def on_alignment_drift(self, group: str, adapter: str, now: float) -> bool:
+        """Drift of a group's alignment through an adapter; returns whether a plan began or became wider."""
+        plan = self.plan(group)
+        if plan.adapters or not self._listens(plan, now):
+            return False
+        plan.adapters = [adapter]
+        self._drifted(plan, "adapter", now)
         return True
 
     def on_picture(self, group: str) -> None:
         """A picture of the group was measured at the site that trains for it."""
         self.plan(group).pictures += 1
 
-    def next_job(self, parents: Mapping[tuple[str, str], int], now: float) -> tuple[str, TrainingJob] | None:
+    def next_job(
+        self,
+        parents: Mapping[tuple[str, str], int],
+        now: float,
+        adapters: Mapping[tuple[str, str], int] | None = None,
+    ) -> tuple[str, Job] | None:
         """Start the next waiting job if the site is free.
 
         Args:
-            parents: (group, family) -> version in force.
+            parents: (group, family) -> version in force; adapters: the same of adapters.
 
         Returns:
             (group, job), or None.
@@ -215,6 +213,10 @@ class UpdatePlanner:
         if busy or not waiting:
             return None
         plan = max(waiting, key=lambda p: (p.drop_db, -p.since))
+        aligned = adapters or {}
+        plan.adapters = [adapter for adapter in plan.adapters if (plan.group, adapter) in aligned]
+        if plan.adapters:
+            return self._train(plan, self._adapter_job(plan, aligned, now), now)
         while plan.families and (plan.group, plan.families[0]) not in parents:
             plan.families.pop(0)  # no longer served
         if not plan.families:
@@ -222,21 +224,16 @@ class UpdatePlanner:
             return None
         family = plan.families[0]
         parent = parents[plan.group, family]
-        self.note_version(family, parent)
-        self._highest[family] += 1
-        self._jobs += 1
-        plan.job = TrainingJob(
-            job=f"{self._issuer}-{self._jobs}",
+        job = TrainingJob(
+            job=self._new_id(),
             users=plan.users,
             decoder=family,
             parent_version=parent,
-            new_version=self._highest[family],
+            new_version=self._new_version(family, parent),
             budget_s=self.settings.budget_s,
             max_age_s=now - plan.drifted_at + self.settings.drift_lag_s,
         )
-        plan.progress = 0.0
-        self._enter(plan, Stage.TRAINING, now)
-        return plan.group, plan.job
+        return self._train(plan, job, now)
 
     def on_training(self, report: TrainingReport, now: float) -> GroupPlan | Failure | None:
         """State of a job. Returns the plan when its candidate can be fetched, the failure, or None."""
@@ -253,12 +250,16 @@ class UpdatePlanner:
             return plan
         return None
 
-    def on_accepted(self, job: str, gain_db: float, now: float) -> bool:
-        """The candidate passed the gate; returns False for an answer that came too late."""
+    def on_accepted(self, job: str, gain: float, now: float) -> bool:
+        """The candidate passed the gate, with a gain in dB or, of an adapter, in RSUM; returns False for an
+        answer that came too late."""
         plan = self._of_job(job)
         if plan is None or plan.stage is not Stage.GATING:
             return False
-        plan.last_gain_db = gain_db
+        if isinstance(plan.job, AdapterJob):
+            plan.last_gain_rsum = gain
+        else:
+            plan.last_gain_db = gain
         self._enter(plan, Stage.DELIVERING, now)
         return True
 
@@ -267,12 +268,12 @@ class UpdatePlanner:
         plan = self._of_job(job)
         if plan is None or plan.stage is not Stage.DELIVERING:
             return False
-        plan.families.pop(0)
+        (plan.adapters if isinstance(plan.job, AdapterJob) else plan.families).pop(0)
         plan.job = None
         plan.attempt = 0
         plan.updates += 1
         plan.not_before = now + self.settings.cooldown_s
-        self._enter(plan, Stage.DRIFTED if plan.families else Stage.STEADY, now)
+        self._enter(plan, Stage.DRIFTED if plan.adapters or plan.families else Stage.STEADY, now)
         return True
 
     def fail(self, job: str, reason: str, now: float) -> Failure | None:
@@ -283,7 +284,7 @@ class UpdatePlanner:
         wait = min(self.settings.cooldown_s * 2**plan.attempt, self.settings.backoff_max_s)
         plan.attempt += 1
         plan.job = None
-        plan.families = []
+        plan.adapters, plan.families = [], []
         plan.not_before = now + wait
         self._enter(plan, Stage.BACKOFF, now)
         return Failure(plan.group, job, reason)
@@ -331,8 +332,44 @@ class UpdatePlanner:
             gain = values["last_gain_db"]
             plan.last_gain_db = None if gain is None else float(gain)
 
+    def _listens(self, plan: GroupPlan, now: float) -> bool:
+        """A group at rest, or one whose samples gather before its first training."""
+        if plan.stage is Stage.STEADY:
+            return now >= plan.not_before
+        return plan.stage is Stage.DRIFTED and plan.choice != "full" and now >= plan.not_before
+
+    def _drifted(self, plan: GroupPlan, choice: Choice, now: float) -> None:
+        if plan.stage is Stage.DRIFTED:
+            plan.choice = "full"
+            return
+        plan.choice = choice
+        if plan.attempt == 0:
+            plan.drifted_at, plan.pictures = now, 0
+        self._enter(plan, Stage.DRIFTED, now)
+
+    def _adapter_job(self, plan: GroupPlan, parents: Mapping[tuple[str, str], int], now: float) -> AdapterJob:
+        adapter = plan.adapters[0]
+        parent = parents[plan.group, adapter]
+        version = self._new_version(adapter_key(adapter), parent)
+        age_s = now - plan.drifted_at + self.settings.drift_lag_s
+        return AdapterJob(self._new_id(), adapter, parent, version, age_s)
+
+    def _new_version(self, key: str, parent: int) -> int:
+        self.note_version(key, parent)
+        self._highest[key] += 1
+        return self._highest[key]
+
+    def _new_id(self) -> str:
+        self._jobs += 1
+        return f"{self._issuer}-{self._jobs}"
+
+    def _train(self, plan: GroupPlan, job: Job, now: float) -> tuple[str, Job]:
+        plan.job, plan.progress = job, 0.0
+        self._enter(plan, Stage.TRAINING, now)
+        return plan.group, job
+
     def _collected(self, plan: GroupPlan, waited_s: float) -> bool:
-        enough = plan.pictures >= self.settings.min_pictures
+        enough = bool(plan.adapters) or plan.pictures >= self.settings.min_pictures
         return waited_s >= self.settings.collect_s * (1.0 if enough else COLLECT_PATIENCE)
 
     def _of_job(self, job: str) -> GroupPlan | None:
@@ -344,3 +381,8 @@ class UpdatePlanner:
     @staticmethod
     def _enter(plan: GroupPlan, stage: Stage, now: float) -> None:
         plan.stage, plan.since = stage, now
+
+
+def adapter_key(name: str) -> str:
+    """What version numbers of an adapter are counted under."""
+    return f"adapter/{name}"

@@ -63,15 +63,16 @@ class LostBundles:
         Raises:
             As :func:`xapp.rollout.actions.push_to`.
         """
-        catalog, signed = site.catalog, self._rollouts.signed
-        if not catalog.decoders or not catalog.missing():
+        catalog, adapters, signed = site.catalog, site.adapters, self._rollouts.signed
+        if not catalog.decoders or not (catalog.missing() or adapters.missing()):
             return True
         if not self._status.peers.is_up("runtime", site.label):
             return True
         await site.watch.refresh()
         lost = {
-            f"decoder/{family}/{version}"
-            for (group, family), version in catalog.missing().items()
+            f"{kind}/{family}/{version}"
+            for kind, missing in (("decoder", catalog.missing()), ("adapter", adapters.missing()))
+            for (group, family), version in missing.items()
             if not self._rollouts.takes_back(group, family, version)
         }
         bundles = sorted(lost & set(await signed.call(signed.repository.bundles)))
@@ -86,7 +87,8 @@ class LostBundles:
             return False
         self._refusals.pop(site.index, None)
         await site.watch.refresh()
-        return not lost & {f"decoder/{f}/{v}" for (_, f), v in catalog.missing().items()}
+        still = {f"decoder/{f}/{v}" for (_, f), v in catalog.missing().items()}
+        return not lost & (still | {f"adapter/{f}/{v}" for (_, f), v in adapters.missing().items()})
 
     def _refused(self, site: SiteLink, reason: str) -> None:
         if self._refusals.get(site.index) != reason:

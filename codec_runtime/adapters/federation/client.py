@@ -35,6 +35,7 @@ from codec_runtime.adapters.federation.messages import (
     read_weights,
     weights_file,
 )
+from codec_runtime.adapters.provisional import Judgement
 from codec_runtime.adapters.tracking import LabelRule, LabelStates
 from codec_runtime.bundle.files import write_atomic
 from codec_runtime.training.seeds import derived_seed
@@ -91,12 +92,24 @@ class PairModel(Protocol):
         """N."""
         ...
 
-    def confidence(self, weights: Weights, seed: int) -> Tensor:
-        """(N,) in [0, 1]: P(clean) of each pair under these weights."""
+    @property
+    def given(self) -> Tensor:
+        """(N,) sample that each label is said to belong to."""
         ...
 
-    def train_epoch(self, weights: Weights, chosen: Tensor, seed: int) -> tuple[Weights, float]:
-        """One pass over the pairs of the (N,) bool ``chosen``; (new weights, mean loss during the pass)."""
+    def judge(self, weights: Weights, seed: int) -> Judgement:
+        """What these weights think of each pair."""
+        ...
+
+    def train_epoch(
+        self, weights: Weights, kept: Tensor, seed: int, partner: Tensor | None = None
+    ) -> tuple[Weights, float]:
+        """One pass over the pairs; (new weights, mean loss during it).
+
+        Args:
+            kept: (N,) weights in [0, 1].
+            partner: (N,) sample that each label is taken for; None: as given.
+        """
         ...
 
     def score(self, weights: Weights) -> float:
@@ -112,8 +125,9 @@ class LabelledTask:
         epochs: passes over the chosen pairs a round, >= 1.
         warm_up: epochs of a user's first round that learn from all pairs: an adapter that has learned nothing
             has no opinion on labels.
-        judging: own confidence takes pairs out of the gradient and weighs the update; else all take part.
-        rescoring: the others' consensus is heard; else no pair is ever pruned.
+        judging: own confidence weighs pairs and takes them out of the gradient, or pairs them anew; else all
+            take part as given.
+        rescoring: the others' consensus is heard, on labels and on new partners; else no pair is ever pruned.
     """
 
     model: PairModel
@@ -132,28 +146,41 @@ class LabelledTask:
             ValueError: the state is not of this user's number of pairs.
         """
         labels = LabelStates.from_bytes(state) if state else LabelStates.fresh(self.model.pairs, self.rule)
+        consensus: Judgement | None = None
         if self.rescoring and others is not None:
-            labels = labels.rescored(self.model.confidence(others, derived_seed(seed, "others")))
+            consensus = self.model.judge(others, derived_seed(seed, "others"))
+            labels = labels.rescored(consensus.confidence)
         current, first_loss = weights, 0.0
-        confidence = torch.ones(self.model.pairs)
+        kept, partner, repaired = labels.in_gradient.float(), None, 0
         for epoch in range(self.epochs):
             if self.judging and (state or epoch >= self.warm_up):
-                confidence = self.model.confidence(current, derived_seed(seed, "confidence", epoch))
-                labels = labels.judged(confidence)
-            chosen = labels.in_gradient
-            if bool(chosen.any()):
-                current, loss = self.model.train_epoch(current, chosen, derived_seed(seed, "epoch", epoch))
+                own = self.model.judge(current, derived_seed(seed, "confidence", epoch))
+                labels = labels.judged(own.confidence)
+                anew = self._repaired(labels, own, consensus)
+                kept = torch.where(anew, own.certainty, labels.in_gradient * own.confidence)
+                partner, repaired = torch.where(anew, own.partner, self.model.given), int(anew.sum())
+            if bool((kept > 0).any()):
+                current, loss = self.model.train_epoch(
+                    current, kept, derived_seed(seed, "epoch", epoch), partner
+                )
                 first_loss = loss if epoch == 0 else first_loss
-        used = int(labels.in_gradient.sum())
+        used = kept > 0
         return ClientUpdate(
             weights=current,
-            samples=used,
-            confidence=float(confidence[labels.in_gradient].mean()) if used else 0.0,
+            samples=int(used.sum()),
+            confidence=float(kept[used].mean()) if bool(used.any()) else 0.0,
             loss=first_loss,
             score=self.score(weights),
-            labels=labels.counts(),
+            labels={**labels.counts(), "repaired": repaired},
             state=labels.to_bytes(),
         )
+
+    def _repaired(self, labels: LabelStates, own: Judgement, consensus: Judgement | None) -> Tensor:
+        """(N,) bool: out of the gradient, but own judgement is sure of a partner and the others', if it is
+        there, names the same.
+        """
+        sure = ~labels.in_gradient & (own.certainty >= self.rule.repair)
+        return sure if consensus is None else sure & (own.partner == consensus.partner)
 
     def score(self, weights: Weights) -> float:
         """See :meth:`LocalTask.score`."""

@@ -15,14 +15,16 @@ from codec_runtime.adapters.methods.strategies import Alone, Central, Federated,
 METHODS: dict[str, UpdateMethod] = {
     "ours": Federated(),
     "fedavg": Federated(Variant(graph=False, knowledge=False, light=True, judging=False, rescoring=False)),
-    "fedgnn": Federated(Variant(knowledge=False, judging=False, rescoring=False)),
+    "fedgnn": Federated(Variant(knowledge=False, common=False, judging=False, rescoring=False)),
     "no_graph": Federated(Variant(graph=False)),
     "no_confidence": Federated(Variant(judging=False)),
     "no_rescoring": Federated(Variant(rescoring=False)),
     "central": Central(),
     "local": Alone(),
+    "no_common": Federated(Variant(common=False)),
+    "fedgnn_common": Federated(Variant(knowledge=False, judging=False, rescoring=False)),
     "split_learning": SplitLearning(),
-    "transfer": Alone(Variant(judging=False, rescoring=False), frozen=("projections", "norms")),
+    "transfer": Alone(Variant(common=False, judging=False, rescoring=False), frozen=("projections", "norms")),
 }
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from codec_runtime.adapters.aggregation import Weights
 from codec_runtime.adapters.pairs import batches
-from codec_runtime.adapters.training import batch_losses, new_adapter, new_optimiser
+from codec_runtime.adapters.provisional import Judgement
+from codec_runtime.adapters.training import new_adapter, new_optimiser, train_step
 from codec_runtime.adapters.user_pairs import UserPairs
 from codec_runtime.training.seeds import derived_seed
 
@@ -33,20 +34,33 @@ class PooledPairs:
         """N, of all."""
         return sum(self._sizes)
 
-    def confidence(self, weights: Weights, seed: int) -> Tensor:
-        """(N,) in [0, 1], each user's pairs judged among themselves."""
-        return torch.cat([
-            model.confidence(weights, derived_seed(seed, place)) for place, model in enumerate(self._models)
-        ])
+    @property
+    def given(self) -> Tensor:
+        """(N,) picture of each sentence, numbered within its user."""
+        return torch.cat([model.given for model in self._models])
 
-    def train_epoch(self, weights: Weights, chosen: Tensor, seed: int) -> tuple[Weights, float]:
-        """One pass over the pairs of the (N,) bool ``chosen``, users' batches in random order."""
+    def judge(self, weights: Weights, seed: int) -> Judgement:
+        """Each user's pairs judged among themselves; partners are numbered within the user."""
+        found = [model.judge(weights, derived_seed(seed, i)) for i, model in enumerate(self._models)]
+        return Judgement(
+            torch.cat([one.confidence for one in found]), torch.cat([one.partner for one in found]),
+            torch.cat([one.certainty for one in found]),
+        )
+
+    def train_epoch(
+        self, weights: Weights, kept: Tensor, seed: int, partner: Tensor | None = None
+    ) -> tuple[Weights, float]:
+        """See :meth:`UserPairs.train_epoch`; users' batches come in random order."""
         self._adapter.load_state_dict(weights)
         self._adapter.train()
         first = self._models[0]
         optimiser = new_optimiser(self._adapter, first.training)
         generator = torch.Generator().manual_seed(seed)
-        kept = torch.split(chosen.float(), self._sizes)
+        parts = torch.split(kept.float(), self._sizes)
+        owners = [model.train.owner for model in self._models]
+        if partner is not None:
+            owners = list(torch.split(partner, self._sizes))
+        looks = [model.train.said_to_be(own).looks() for model, own in zip(self._models, owners, strict=True)]
         turns = [
             (place, index)
             for place, size in enumerate(self._sizes)
@@ -54,18 +68,13 @@ class PooledPairs:
         ]
         seen: list[Tensor] = []
         for turn in torch.randperm(len(turns), generator=generator).tolist():
-            place, index = turns[turn]
-            wanted = kept[place][index]
-            if float(wanted.sum()) <= 0:
-                continue
-            model = self._models[place]
-            losses = batch_losses(
-                self._adapter, model.train, index, model.prototypes, model.training.loss
-            )
-            optimiser.zero_grad(set_to_none=True)
-            losses.mean(wanted).backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            seen.append(losses.total.detach()[wanted > 0])
+            place, drawn = turns[turn]
+            index = drawn[parts[place][drawn] > 0]
+            if len(index):
+                seen.append(train_step(
+                    self._adapter, optimiser, looks[place], index, parts[place], first.prototypes,
+                    first.training.loss, generator,
+                ))
         state = {name: value.detach().clone() for name, value in self._adapter.state_dict().items()}
         return state, float(torch.cat(seen).mean()) if seen else 0.0
 

@@ -17,6 +17,7 @@ from codec_runtime.adapters.pairs import PairSet
 from codec_runtime.adapters.tracking import LabelRule
 from codec_runtime.adapters.training import TrainingConfig, new_adapter
 from codec_runtime.adapters.user_pairs import UserPairs
+from codec_runtime.adapters.views import seen_together, views_of
 from codec_runtime.training.seeds import derived_seed
 
 
@@ -39,6 +40,17 @@ class Samples:
     def encoders(self) -> tuple[str, str]:
         """Names of the two."""
         return self.test.images.encoder, self.test.texts.encoder
+
+    def beside(self, other: Samples) -> Samples:
+        """The same pairs through the encoders of both."""
+        return Samples(*(
+            PairSet(seen_together(a.images, b.images), seen_together(a.texts, b.texts), a.owner)
+            for a, b in zip(self._sets, other._sets, strict=True)
+        ))
+
+    @property
+    def _sets(self) -> tuple[PairSet, ...]:
+        return self.train, self.held_out, self.test, self.source
 
 
 @dataclass(frozen=True)
@@ -89,25 +101,29 @@ class Variant:
         graph: messages between tokens and from prototypes; else a projection per encoder and a mean.
         knowledge: links to prototypes and the agreement loss.
         light: homogeneous light encoders instead of the user's own.
+        common: the light encoders' tokens beside those of the user's own.
         judging, rescoring: the two halves of label handling.
     """
 
     graph: bool = True
     knowledge: bool = True
     light: bool = False
+    common: bool = True
     judging: bool = True
     rescoring: bool = True
 
     def samples(self, user: User) -> Samples:
         """The user's data as this variant sees them."""
-        return user.light if self.light else user.own
+        if self.light:
+            return user.light
+        return user.own.beside(user.light) if self.common else user.own
 
     def config(self, problem: UpdateProblem) -> AdapterConfig:
         """Adapter of this variant."""
         config = problem.config
         if self.light:
             seen = problem.users[0].light.test
-            parts = (seen.images, seen.texts)
+            parts = (*views_of(seen.images), *views_of(seen.texts))
             config = replace(config, encoders=" ".join(f"{p.encoder}:{p.features}" for p in parts))
         return replace(
             config, neighbours=config.neighbours if self.graph else 0,

@@ -15,11 +15,10 @@ from codec_runtime.adapters.evaluation import Retrieval, fairness, retrieval
 from codec_runtime.adapters.federation.local import InProcess, LocalEngine
 from codec_runtime.adapters.federation.messages import Member
 from codec_runtime.adapters.federation.settings import FederationSettings
-from codec_runtime.adapters.graph import with_edges
 from codec_runtime.adapters.methods.problem import Federation, UpdateMethod, UpdateProblem
-from codec_runtime.adapters.tokens import Tokens
 from codec_runtime.adapters.tracking import LabelStates
 from codec_runtime.adapters.training import embed, new_adapter
+from codec_runtime.adapters.views import SampleTokens, with_view_edges
 
 RULE = Rule(holders=True)
 
@@ -81,7 +80,7 @@ class Examination:
         config = variant.config(problem)
         self._adapter = new_adapter(config, problem.seed)
         self._prototypes = problem.prototypes
-        self._tokens: dict[str, Tokens] = {}
+        self._tokens: dict[str, SampleTokens] = {}
         self._users = {user.name: variant.samples(user).encoders for user in problem.users}
         for user in problem.users:
             test = variant.samples(user).test
@@ -89,7 +88,7 @@ class Examination:
             for tokens in (test.images, test.texts):
                 if tokens.encoder not in self._tokens:
                     self._tokens[tokens.encoder] = (
-                        with_edges(tokens, config.neighbours) if config.neighbours else tokens
+                        with_view_edges(tokens, config.neighbours) if config.neighbours else tokens
                     )
 
     def measured(self, weights: Weights, users: Mapping[str, object]) -> dict[str, Retrieval]:

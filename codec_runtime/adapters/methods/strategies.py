@@ -7,7 +7,10 @@ Of the seed's section V.D, where it is brief, read so:
   is a projection per modality, and each is averaged with those of its modality alone. No graph, no knowledge
   base. The light encoders stay frozen as all encoders here do.
 - *fedgnn*: "a GNN model serves as a cross-modal adapter". The same graph within the modality over the users'
-  own encoders, averaged over all; no knowledge base, no label handling.
+  own encoders, averaged over all; no knowledge base, no label handling. *fedgnn_common*: over the light
+  encoders, too.
+- *ours*, its ablations and bounds see the light encoders beside the user's own: what homogeneous averaging
+  assumes that everybody can run. *no_common*: own encoders alone.
 - *split learning* (IV.B): users take turns ("sequential updating"): one trains with the network that the one
   before has left, and nothing is averaged. Its front, the projections, is handed on within an encoder.
 - *transfer* (IV.C): each user alone fine-tunes the latter part, the graph, of what the base station has
@@ -80,7 +83,7 @@ class Alone:
 class SplitLearning:
     """Users one after another on the same network."""
 
-    variant: Variant = field(default_factory=lambda: Variant(judging=False, rescoring=False))
+    variant: Variant = field(default_factory=lambda: Variant(common=False, judging=False, rescoring=False))
 
     def federations(self, problem: UpdateProblem) -> list[Federation]:
         """One, of a single chain."""

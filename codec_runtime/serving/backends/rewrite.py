@@ -18,7 +18,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from codec_runtime.codecs.copies import frozen_copy
 from codec_runtime.codecs.gdn import GDN
 from codec_runtime.codecs.stages import ResidualStage
 
@@ -121,7 +121,7 @@ def fold(module: nn.Module, *, transposed: bool = False) -> nn.Module:
         A module in evaluation mode without gradients; tensors that stay as they are it shares with
         ``module``. Without batch norms and ``transposed`` its results are those of ``module`` bit for bit.
     """
-    copied = _copied(module, {}).eval()
+    copied = frozen_copy(module)
     with torch.no_grad():
         for parent in list(copied.modules()):
             for layer, norm in _normalised(parent):
@@ -134,23 +134,6 @@ def fold(module: nn.Module, *, transposed: bool = False) -> nn.Module:
                 elif transposed and isinstance(child, nn.ConvTranspose2d) and is_rewritable(child):
                     setattr(parent, name, PhaseConvolution(child))
     return copied
-
-
-def _copied(module: nn.Module, known: dict[nn.Module, nn.Module]) -> nn.Module:
-    """Modules of its own around the same tensors, frozen; a deep copy takes five times the time, and Python
-    code that takes long keeps requests waiting."""
-    if module not in known:
-        copied = known[module] = copy.copy(module)
-        parameters = module._parameters.items()
-        copied._parameters = {
-            name: None if old is None else nn.Parameter(old.detach(), requires_grad=False)
-            for name, old in parameters
-        }
-        copied._buffers = dict(module._buffers)
-        copied._modules = {
-            name: None if child is None else _copied(child, known) for name, child in module._modules.items()
-        }
-    return known[module]
 
 
 def constants(gdn: GDN) -> tuple[Tensor, Tensor]:

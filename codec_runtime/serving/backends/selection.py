@@ -19,6 +19,7 @@ from codec_runtime.serving.backends.interface import (
     Precision,
 )
 from codec_runtime.serving.backends.torch_backend import TorchBackend
+from codec_runtime.serving.pace import Pause, unhurried
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +74,22 @@ def select_backend(
 
 
 def build_network(
-    backend: Backend, module: nn.Module, on_fallback: Callable[[], None] | None = None
+    backend: Backend,
+    module: nn.Module,
+    on_fallback: Callable[[], None] | None = None,
+    pause: Pause = unhurried,
 ) -> tuple[CodecNetwork, BackendName]:
     """``module`` on ``backend`` if that computes what the module does, else on eager torch.
 
     Args:
-        on_fallback: called if torch stands in.
+        on_fallback: called if torch stands in. pause: called between steps.
 
     Returns:
         (network, the name of the engine that computes it).
     """
     try:
         network = backend.build(module)
+        pause()
         error = probe_error(network, module)
         if not error <= TOLERANCE[backend.precision]:
             raise BackendError(f"{backend.name} is off by {error:.1e} of what the module computes")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from codec_runtime.contract.directives import RATE_DENOMINATOR
+from xapp.lab.captioned import IMAGE_ENCODER, TEXT_ENCODER
+from xapp.lab.demo.aligning import MARKS
 from xapp.lab.demo.summary import Delivered, RunData, RunEvent, compared, update_gains_db
 
 CLASS_COLOURS = {"mobile": "#0072b2", "drone": "#d55e00", "car": "#009e73", "fixed": "#cc79a7"}
@@ -100,6 +102,48 @@ def timelines(data: RunData) -> str:
         _mark_events(axes, data.events, end)
 
     return _svg("timelines", (8.6, 7.2), draw)
+
+
+def confidence_timeline(data: RunData, steps: Mapping[str, float | None]) -> str:
+    """Alignment confidence of pictures and of sentences over time; empty text without any.
+
+    Args:
+        steps: of the adapter's update, seconds; those of :data:`MARKS` and the drift are marked.
+    """
+    records = data.aligned.records
+    if not records:
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axis = figure.subplots()
+        for name, encoder, colour, style in (
+            ("pictures", IMAGE_ENCODER, _ACCENT, "-"),
+            ("sentences", TEXT_ENCODER, _STATIC, (0, (5, 2))),
+        ):
+            mine = [one for one in records if one.encoder == encoder]
+            times, means = binned_means(
+                np.array([data.seconds(one.time_ns) for one in mine]),
+                np.array([one.confidence for one in mine]),
+                1.0,
+            )
+            axis.plot(times, means, color=colour, linewidth=1.8, linestyle=style, label=name)
+        marks = [("drift", "drift"), *((text, step) for step, text in MARKS.items())]
+        known = sorted((time, text) for text, step in marks if (time := steps.get(step)) is not None)
+        for place, (time, text) in enumerate(known):
+            strong = text in ("drift", MARKS["rolled_out"])
+            axis.axvline(
+                time, color=_INK, linewidth=1.3 if strong else 0.8, linestyle="-" if strong else (0, (1, 2))
+            )
+            axis.annotate(
+                text, (time, 1.0), xycoords=("data", "axes fraction"), xytext=(2, 4 + 11 * (place % 3)),
+                textcoords="offset points", fontsize=9, annotation_clip=False,
+            )
+        axis.set_ylim(0, 1)
+        axis.set_ylabel("alignment confidence")
+        axis.set_xlabel("seconds since the start")
+        axis.legend(frameon=False, loc="upper right")
+
+    return _svg("confidence", (8.6, 3.2), draw)
 
 
 def loop_histogram(data: RunData) -> str:
@@ -280,7 +324,7 @@ def _label_ends(axis: Any, ends: list[tuple[float, str]], x: float) -> None:
 
 
 def _mark_events(axes: Any, events: Sequence[RunEvent], end: float) -> None:
-    marked = [e for e in events if e.kind in _MARKED and 0 <= e.time_s <= end]
+    marked = [e for e in events if e.kind in _MARKED and not e.of_adapter and 0 <= e.time_s <= end]
     last_x, level = -1e9, 0
     for event in sorted(marked, key=lambda e: e.time_s):
         strong = event.kind in ("drift", "bundle_swapped")

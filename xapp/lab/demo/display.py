@@ -109,6 +109,8 @@ def progress_line(snapshot: Snapshot) -> str:
         parts.append(f"PSNR {sum(quality) / len(quality):.1f} dB")
     if snapshot.loop_ms:
         parts.append(f"loop p99 {snapshot.loop_ms[1]:.1f} ms")
+    if snapshot.alignment is not None:
+        parts.append(f"alignment {snapshot.alignment:.2f}")
     if snapshot.users:
         parts += [f"{label} {value:,}" for label, value in snapshot.counters.items()]
     return " · ".join(parts)

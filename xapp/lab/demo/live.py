@@ -62,6 +62,7 @@ class Snapshot:
         phase: a few plain words.
         loop_ms: (p50, p99) of indication in -> directive applied; None before the first.
         counters: label -> value, in the order of display.
+        alignment: confidence of the aligning users' pictures, 0..1; None before the first.
         quality_target_db: PSNR below which a transmission counts as a miss, dB.
     """
 
@@ -73,6 +74,7 @@ class Snapshot:
     loop_ms: tuple[float, float] | None = None
     counters: dict[str, int | float] = field(default_factory=dict)
     events: Sequence[ViewEvent] = ()
+    alignment: float | None = None
     quality_target_db: float | None = None
 
 
@@ -223,6 +225,9 @@ def _counters(snapshot: Snapshot, width: int) -> RenderableType:
         text = f"{value:,.1f}" if isinstance(value, float) else f"{value:,}"
         line.append(f"  {label} ", style="dim")
         line.append(text)
+    if snapshot.alignment is not None:
+        line.append("  alignment ", style="dim")
+        line.append(f"{snapshot.alignment:.2f}")
     line.truncate(width * 2 - 2, overflow="ellipsis")
     return line
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+from xapp.lab.captioned import IMAGE_ENCODER
+from xapp.lab.demo.aligning import is_alignment
 from xapp.lab.demo.live import Snapshot, UserRow, ViewEvent
 from xapp.lab.demo.processes import DEGRADE_DB, DRIFT_GROUP, DRIFT_KIND
 from xapp.lab.demo.summary import RunEvent
@@ -27,9 +29,10 @@ _TIMEOUT_S = 1.0
 _HISTORY = 40
 
 _GOOD = {"bundle_swapped", "update_done", "peer_back", "restarted", "subscribed", "candidate_gated"}
-_GOOD |= {"rollout_observing", "rollout_done"}
+_GOOD |= {"rollout_observing", "rollout_done", "round_done", "alignment_recovered"}
 _BAD = {
     "drift_detected",
+    "alignment_drift",
     "peer_lost",
     "job_failed",
     "candidate_refused",
@@ -64,6 +67,7 @@ class Observer:
         self.drift_s: float | None = None
         self.live_end_ns: int | None = None
         self._events: list[RunEvent] = []
+        self._adapter_jobs: set[str] = set()
         self._lab_dir = lab_dir
         self._url = f"{xapp_url}/semcom/v1/state"
         self._history: dict[str, deque[float]] = {}
@@ -142,6 +146,7 @@ class Observer:
                     "updates": counters["swaps"],
                 },
                 events=[ViewEvent(e.time_s, e.text, e.tone) for e in events],
+                alignment=self.xapp.confidence.get(IMAGE_ENCODER),
                 quality_target_db=self.xapp.policy.get("quality_target_db"),
             )
 
@@ -168,7 +173,9 @@ class Observer:
         if self.live_end_ns is not None and time_ns > self.live_end_ns:
             return
         seconds = (time_ns - self.epoch_ns) / 1e9
-        self._events.append(RunEvent(seconds, kind, str(event.get("text") or kind), _tone(kind)))
+        of_adapter = is_alignment(event, self._adapter_jobs)
+        text = str(event.get("text") or kind)
+        self._events.append(RunEvent(seconds, kind, text, _tone(kind), of_adapter))
 
     def _take_lab(self, lab: LabState) -> None:
         self.lab_counters.update(

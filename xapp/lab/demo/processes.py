@@ -24,13 +24,35 @@ DRIFT_GROUP = "drone"
 DRIFT_KIND = "thermal"
 DEGRADE_DB = 6.0
 
+CLASSIFYING_USERS, CLASSIFY_INTERVAL_S = 4, 2.0
+"""One of each device class."""
+
+ALIGNING_USERS = 4
+ALIGN_GROUP = "mobile"
+"""Another class than the one whose channel and cameras drift: its adapter learns while the drones' decoder is
+on its way, and neither waits for the other's roll-out."""
+
 QUALITY_TARGET_DB = 26.0
 
 TRAINING_NICE = 10
 """Below everything else but not idle: at 19, two busy cores leave no training in a demo's time."""
 
+ITEMS_PER_USER = 96
+"""Captioned pictures kept of a user: a federated round over as many still takes a second of CPU."""
+
 UPDATE_COOLDOWN_S = 6.0
 """Before another attempt: short, because a demo has no minutes to wait after a refused candidate."""
+
+JOB_TIMEOUT_FACTOR = 8.0
+"""Of the budget, after which a job is given up: on a busy machine importing torch alone takes longer than the
+rounds of an adapter."""
+
+START_DEADLINE_S = 300.0
+"""From start to ready: what imports torch or Sionna takes minutes on a busy machine. One that dies is noticed
+at once; the deadline is for one that hangs."""
+
+REQUEST_TIMEOUT_S, RETRY_BUDGET_S = 30.0, 60.0
+"""A runtime that is started again on a slow machine is away for longer than a lab waits by default."""
 
 # Bounds on the pictures a second of all drones and of all others: two cores must carry any number of users.
 _DRONE_RATE, _OTHER_RATE = 5.0, 6.0
@@ -125,8 +147,16 @@ class DemoProcesses:
             "drift_group": DRIFT_GROUP,
             "drift_kind": DRIFT_KIND,
             "degrade_db": DEGRADE_DB,
+            "classifiers": min(CLASSIFYING_USERS, self.options.users),
+            "classify_interval_s": CLASSIFY_INTERVAL_S,
+            "aligners": ALIGNING_USERS,
+            "align_group": ALIGN_GROUP,
+            "align_interval_s": align_interval_s(self.timeline),
+            "trusted_root": str(self.trusted_root),
             "no_update_class": "car" if self.options.with_old_devices else "",
             "no_decoder_class": "fixed" if self.options.with_old_devices else "",
+            "request_timeout_s": REQUEST_TIMEOUT_S,
+            "retry_budget_s": RETRY_BUDGET_S,
             "drone_interval_s": round(min(60.0, max(0.4, drones / _DRONE_RATE)), 3),
             "other_interval_s": round(min(60.0, max(1.5, others / _OTHER_RATE)), 3),
         }
@@ -142,7 +172,7 @@ class DemoProcesses:
             "redis",
             command,
             ready=redis_probe(HOST, self.ports.redis),
-            start_deadline_s=15,
+            start_deadline_s=START_DEADLINE_S,
             address=f"{HOST}:{self.ports.redis}",
         )
 
@@ -156,6 +186,7 @@ class DemoProcesses:
                 "state_dir": str(self.run_dir / "runtime"),
                 "trusted_root": str(self.trusted_root),
                 "training_nice": TRAINING_NICE,
+                "items_per_user": ITEMS_PER_USER,
             },
         )
         return ProcessSpec(
@@ -163,7 +194,7 @@ class DemoProcesses:
             _semcom("runtime", "--config", str(path), "--host", HOST, "--port", str(self.ports.runtime)),
             ready=http_probe(f"{self.runtime_url}/v2/health/ready"),
             env=env,
-            start_deadline_s=120,
+            start_deadline_s=START_DEADLINE_S,
             address=self.runtime_url,
         )
 
@@ -180,6 +211,7 @@ class DemoProcesses:
             "sdl_namespace": "semcom-demo",
             "quality_target_db": QUALITY_TARGET_DB,
             "update_budget_s": update_budget_s(self.timeline),
+            "job_timeout_factor": JOB_TIMEOUT_FACTOR,
             "update_cooldown_s": UPDATE_COOLDOWN_S,
             "rollout_small_observe_s": rollout_observe_s(self.timeline),
             "rollout_min_reports": 2,
@@ -196,7 +228,7 @@ class DemoProcesses:
             command,
             ready=http_probe(f"{self.xapp_url}/ric/v1/health/alive"),
             env=env,
-            start_deadline_s=60,
+            start_deadline_s=START_DEADLINE_S,
             address=self.xapp_url,
         )
 
@@ -211,7 +243,7 @@ class DemoProcesses:
             prepare=prepare,
             ready=http_probe(f"http://{HOST}:{self.ports.lab_metrics}/metrics"),
             env=env,
-            start_deadline_s=120,
+            start_deadline_s=START_DEADLINE_S,
             address=f"{HOST}:{self.ports.lab_metrics}",
         )
 
@@ -232,6 +264,13 @@ def update_budget_s(timeline: Timeline) -> float:
     The job runs at the lowest priority beside everything else; below 10 s a busy machine leaves it no steps.
     """
     return round(min(15.0, max(10.0, 0.3 * timeline.live_end_s)), 1)
+
+
+def align_interval_s(timeline: Timeline) -> float:
+    """Between two requests of an aligning user, seconds, 1 to 2.5: so often that baselines are learned before
+    the drift, so seldom that four users cost a few per cent of two cores.
+    """
+    return round(min(2.5, max(1.0, timeline.drift_s / 6.0)), 2)
 
 
 def rollout_observe_s(timeline: Timeline) -> float:

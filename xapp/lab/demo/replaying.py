@@ -1,19 +1,22 @@
-"""After the live phase: which transmissions to repeat, within the time that is left."""
+"""After the live phase: which transmissions to repeat, within the time that is left.
+
+By then a version that was in use may be gone, withdrawn by a rollback or retired. The pictures that it
+restored have no twin at the static rate; what cannot be repeated is left out and counted by reason.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import httpx
 import msgspec
 
-from codec_runtime.contract import paths
-from codec_runtime.contract.updates import SiteStatus
+from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest
 from xapp.lab.demo.processes import DemoProcesses
 from xapp.lab.records import (
     SAMPLES_FOLDER,
@@ -24,13 +27,20 @@ from xapp.lab.records import (
 from xapp.lab.settings import LabSettings
 
 if TYPE_CHECKING:
-    from xapp.lab.replay import ReplayResult
+    from xapp.lab.replay import Replay, ReplayResult
 
 _ID_STEP = 1_000_000
 MAX_PARENT_PAIRS = 64
 # Batches of eight, and nothing else runs: a repeated transmission takes about this share of a live one.
 _REPLAY_SHARE = 0.6
 _MINIMUM_STATIC = 300
+# A runtime that died during the comparison is started again: that takes tens of seconds on a slow machine.
+_PATIENCE_S = 120.0
+_REQUEST_TIMEOUT_S = 30.0
+
+
+Version = tuple[str, int]
+"""Decoder family and version."""
 
 
 class _Cancelled(Exception):
@@ -68,18 +78,24 @@ def read_records(lab_dirs: Sequence[Path], since_ns: int = 0) -> Records:
     return Records(transmissions, samples)
 
 
-def parent_versions(runtime_url: str, timeout_s: float = 3.0) -> dict[tuple[str, int], int]:
-    """Parent version by (decoder, version) of every decoder that the site serves and that has one.
-
-    Raises:
-        httpx.HTTPError, msgspec.DecodeError: the runtime does not answer, or not in this contract.
-    """
-    answer = httpx.get(runtime_url + paths.SITE, timeout=timeout_s, trust_env=False)
-    answer.raise_for_status()
-    status = msgspec.msgpack.decode(answer.content, type=SiteStatus)
+def parent_versions(manifests: Iterable[BundleManifest]) -> dict[Version, int]:
+    """Parent version of every decoder that has one."""
     return {
-        (m.name, m.version): m.parent for m in status.models if m.kind == "decoder" and m.parent is not None
+        (m.name, m.version): m.parent for m in manifests if m.kind == "decoder" and m.parent is not None
     }
+
+
+def published_manifests(repository: Path) -> list[BundleManifest]:
+    """Manifests of all bundles that were ever signed, those included that were taken back.
+
+    Args:
+        repository: of the xApp; a file in it that is not readable is left out.
+    """
+    manifests = []
+    for place in sorted((repository / "targets").rglob(f"*{MANIFEST_FILE}")):
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            manifests.append(msgspec.msgpack.decode(place.read_bytes(), type=BundleManifest))
+    return manifests
 
 
 def count_updated(transmissions: Sequence[Transmission]) -> int:
@@ -92,7 +108,7 @@ def count_updated(transmissions: Sequence[Transmission]) -> int:
 
 
 def updated_transmissions(
-    transmissions: Sequence[Transmission], parents: Mapping[tuple[str, int], int], limit: int
+    transmissions: Sequence[Transmission], parents: Mapping[Version, int], limit: int
 ) -> dict[int, list[Transmission]]:
     """Transmissions restored by an updated decoder, by the version that it was fine-tuned from.
 
@@ -127,12 +143,14 @@ class ReplayWorker:
 
     Attributes:
         static, parent: results so far.
+        left_out: transmissions that were not repeated, by reason, of both comparisons.
         error: why it failed, empty if it did not.
     """
 
     def __init__(self, processes: DemoProcesses) -> None:
         self.static: list[ReplayResult] = []
         self.parent: list[ReplayResult] = []
+        self.left_out: dict[str, dict[str, int]] = {}
         self.error = ""
         self.progress = ""
         self._processes = processes
@@ -169,12 +187,27 @@ class ReplayWorker:
     def _work(self, transmissions: Sequence[Transmission], budget_s: float, seed: int) -> None:
         from xapp.lab.replay import Replay  # noqa: PLC0415 - loads torch
 
-        settings = msgspec.convert(self._processes.lab_settings(), LabSettings)
-        parents = parent_versions(self._processes.runtime_url)
+        settings = msgspec.structs.replace(
+            msgspec.convert(self._processes.lab_settings(), LabSettings),
+            retry_budget_s=_PATIENCE_S,
+            request_timeout_s=_REQUEST_TIMEOUT_S,
+        )
         replay = Replay(settings, progress=self._progress)
+        site = replay.site()
+        published = published_manifests(self._processes.trusted_root.parent)
+        parents = parent_versions([*published, *site.models])
         for version, members in updated_transmissions(transmissions, parents, MAX_PARENT_PAIRS).items():
-            self.parent.extend(replay.parent(members, version))
-        self.static = replay.static(static_share(transmissions, budget_s, seed))
+            self.parent.extend(replay.parent(replay.repeatable(members, site, version), version))
+        self._left_out("update_gain", replay)
+        served = replay.repeatable(transmissions, site)
+        self.static = replay.static(static_share(served, budget_s, seed))
+        self._left_out("static_same_bandwidth", replay)
+
+    def _left_out(self, comparison: str, replay: Replay) -> None:
+        """Note what the comparison that has just ended did without."""
+        if replay.left_out:
+            self.left_out[comparison] = dict(replay.left_out)
+            replay.left_out.clear()
 
     def _progress(self, done: int, of: int) -> None:
         self.progress = f"({done} of {of})"

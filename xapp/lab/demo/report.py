@@ -11,9 +11,11 @@ from typing import Any
 
 from codec_runtime.contract.directives import RATE_DENOMINATOR
 from xapp.lab.demo import charts
+from xapp.lab.demo.aligning import alignment_section
 from xapp.lab.demo.bandwidth import rate_text
 from xapp.lab.demo.pictures import PHASES, PicturePair, pairs_by_phase, pairs_by_snr
 from xapp.lab.demo.report_style import CSS
+from xapp.lab.demo.splitting import split_section
 from xapp.lab.demo.summary import RunData
 
 _UNKNOWN = "–"  # noqa: RUF001 - an en dash is what a table shows for nothing
@@ -56,6 +58,8 @@ def build_report(data: RunData, summary: Mapping[str, Any]) -> str:
             charts.loop_histogram(data),
             "Histogram of the control loop's latency",
         ),
+        split_section(summary),
+        alignment_section(summary, charts.confidence_timeline(data, summary["alignment"]["times_s"])),
         _class_table(summary),
         _event_table(summary),
         _method(data, summary),
@@ -265,6 +269,9 @@ def _method(data: RunData, summary: Mapping[str, Any]) -> str:
         else ", a random share, because the time was limited; the adaptive numbers beside it are over the "
         "same share."
     )
+    left_out = _left_out(summary["left_out"].get("static_same_bandwidth", {}))
+    if left_out and shared < total:
+        share = ", those that could be repeated in time; the adaptive numbers beside it are over the same."
     notes = [
         "Every process is the one a testbed runs: RMR frames with APER-encoded E2SM-KPM indications, a REST "
         "subscription, the Open Inference Protocol, and updates signed and verified by The Update Framework. "
@@ -272,10 +279,10 @@ def _method(data: RunData, summary: Mapping[str, Any]) -> str:
         "“Static” sends the same pictures through the same fading and noise at one rate (a mix of two "
         f"neighbouring ones, on average R = {mean_prefix}/{RATE_DENOMINATOR}), restored by the decoder "
         "version in use at that moment, after the live phase. It "
-        f"was measured on {shared:,} of {total:,} transmissions{share}",
+        f"was measured on {shared:,} of {total:,} transmissions{share}{left_out}",
         "“Gain of the update”: pictures that the new decoder restored are restored a second time, with the "
         "version it was fine-tuned from. They came after the update; the fine-tuning saw only earlier ones, "
-        "which can show the same scenes.",
+        f"which can show the same scenes.{_left_out(summary['left_out'].get('update_gain', {}))}",
         "SNR on the time line is the mean that the base station reports; a single picture meets its own "
         "fading, which the xApp cannot know beforehand. Pictures show the SNR at the decoder.",
         f"Seed {summary['seed']}, {summary['users']} users, {summary['duration_s']:g} s. Timing depends on "
@@ -283,6 +290,13 @@ def _method(data: RunData, summary: Mapping[str, Any]) -> str:
     ]
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f"<h2>How this was measured</h2>\n<ul>{items}</ul>"
+
+
+def _left_out(reasons: Mapping[str, int]) -> str:
+    """A sentence on pictures that could not be repeated; empty where there are none."""
+    if not reasons:
+        return ""
+    return " Left out: " + "; ".join(f"{count:,} pictures ({why})" for why, count in reasons.items()) + "."
 
 
 def _percent(share: float | None) -> str:

@@ -14,19 +14,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
+from xapp.lab.classification_records import Classification
+from xapp.lab.demo.aligning import AlignedRun, adapter_versions, encoder_bytes, run_alignments
+from xapp.lab.demo.bundles import SiteBundles, adapter_maker, classifier_maker
 from xapp.lab.demo.display import Display, choose_display, closing_table
 from xapp.lab.demo.live import Snapshot
 from xapp.lab.demo.observer import Observer
 from xapp.lab.demo.options import DemoOptions, DemoOptionsError, Timeline
 from xapp.lab.demo.processes import DRIFT_GROUP, DemoProcesses, Ports
 from xapp.lab.demo.replaying import Records, ReplayWorker, count_updated, read_records
+from xapp.lab.demo.splitting import run_classifications
 from xapp.lab.demo.summary import RunData, RunEvent, summarise, write_atomically, write_summary
 from xapp.lab.demo.supervisor import ProcessStartError, Supervisor
 
@@ -38,8 +42,15 @@ _TICK_S = 0.25
 _GRACE_S = 10.0
 _REPORT_S = 3.0
 _UPDATED_WANTED = 12
-# A busy machine may need longer for the update than was planned; the live phase waits that long for it.
-_LONGEST_WAIT_S = 45.0
+# A busy machine may need longer for the update than was planned, and a candidate may be refused or taken back
+# and trained again. The live phase goes on so long for one to begin, for the next step of one, and in all.
+_BEGIN_WAIT_S, _STEP_WAIT_S, _LONGEST_WAIT_S = 45.0, 120.0, 300.0
+# Likewise for the adapter's update, a small one: to begin (its drift to be noticed), for its next step, and
+# for another attempt.
+_ADAPTER_BEGIN_WAIT_S, _ADAPTER_STEP_WAIT_S, _ADAPTER_AGAIN_WAIT_S = 4.0, 60.0, 15.0
+_FAILURES = {"update_failed", "candidate_refused", "rollout_rolled_back"}
+_CLASSIFIER, _ADAPTER = "classifier", "adapter"
+_STEPS = ("job", "candidate", "bundle", "rollout", "update")
 
 
 class _Interrupted(Exception):
@@ -127,6 +138,21 @@ def prepare_folder(out: Path) -> None:
         raise DemoOptionsError(f"cannot use {out} for the results: {error}") from error
 
 
+def adapter_settled(events: Sequence[RunEvent], elapsed_s: float, end_s: float) -> bool:
+    """Whether confidence is back with a new adapter, or that is waited for no longer.
+
+    Args:
+        events: oldest first. end_s: planned end of the live phase.
+    """
+    told = [event for event in events if event.of_adapter]
+    if any(event.kind == "alignment_recovered" for event in told):
+        return True
+    if not told:
+        return elapsed_s >= end_s + _ADAPTER_BEGIN_WAIT_S
+    wait = _ADAPTER_AGAIN_WAIT_S if told[-1].kind in _FAILURES else _ADAPTER_STEP_WAIT_S
+    return elapsed_s >= min(told[-1].time_s + wait, end_s + _LONGEST_WAIT_S)
+
+
 class _Run:
     """State of one run; :meth:`run` is the story."""
 
@@ -141,6 +167,10 @@ class _Run:
         self.processes = DemoProcesses(
             replace(options, out=out), self.timeline, Ports.choose(options.ports), Path(root)
         )
+        images = str(options.images.resolve()) if options.images else ""
+        self.repository = out / "run" / "xapp" / "tuf"
+        self.bundles = SiteBundles(self.repository, out / "run" / "bundles")
+        self.makers = {_CLASSIFIER: classifier_maker(images, options.seed), _ADAPTER: adapter_maker}
         self.supervisor = Supervisor(out / "logs", grace_s=_GRACE_S)
         self.signals = _Signals(self.supervisor)
         lab_dirs = self.processes.lab_dirs
@@ -173,6 +203,9 @@ class _Run:
 
     def _start(self, display: Display) -> None:
         begun = time.monotonic()
+        for name, maker in self.makers.items():
+            display.say(f"making a small {name}")
+            self.bundles.make(name, maker)
         for group in self.processes.groups():
             names = ", ".join(spec.name for spec in group)
             display.say(f"starting {names}")
@@ -181,32 +214,48 @@ class _Run:
                 display.show(self._snapshot(f"starting {names}", time.monotonic() - begun))
 
             self.supervisor.start(group, on_wait=waiting)
+            if any(spec.name == "runtime" for spec in group):
+                # Now, while nobody else wants the processor: the classifier's activation traces a network.
+                self.bundles.deliver(self.processes.runtime_url)
         self._epoch = time.monotonic()
         self._epoch_supervisor_s = self._epoch - self.supervisor.epoch
         self.processes.live_begins()
         self.observer.start()
 
     def _live(self, display: Display) -> None:
-        latest = self.timeline.live_end_s + max(_LONGEST_WAIT_S, 0.5 * self.options.duration_s)
         while True:
             self.supervisor.poll()
             self.live_s = elapsed = self._elapsed()
             waits = elapsed >= self.timeline.live_end_s
-            display.show(self._snapshot("waiting for the update" if waits else self._phase(), elapsed))
-            if waits and (self._update_seen() or elapsed >= latest):
+            updated = waits and (self._update_seen() or elapsed >= self._latest_s())
+            what = "the adapter's update" if updated else "the update"
+            display.show(self._snapshot(f"waiting for {what}" if waits else self._phase(), elapsed))
+            if updated and adapter_settled(self.observer.events(), elapsed, self.timeline.live_end_s):
                 return
             time.sleep(_TICK_S)
 
     def _phase(self) -> str:
         if self.observer.drift_s is None:
             return "live: rates follow the channel"
-        if not self.observer.xapp.counters["swaps"]:
+        if not any(e.kind == "bundle_swapped" for e in self._of_decoders("bundle")):
             return f"live: {DRIFT_GROUP}s drifted"
         return "live: update in use"
 
+    def _latest_s(self) -> float:
+        """When to wait for an update no longer."""
+        end = self.timeline.live_end_s
+        latest = end + max(_BEGIN_WAIT_S, 0.5 * self.options.duration_s)
+        steps = [e.time_s for e in self._of_decoders(*_STEPS)]
+        return max(latest, min(max(steps, default=0.0) + _STEP_WAIT_S, end + _LONGEST_WAIT_S))
+
+    def _of_decoders(self, *kinds: str) -> list[RunEvent]:
+        """Events of their updates whose kind begins with one of these words."""
+        events = self.observer.events()
+        return [e for e in events if not e.of_adapter and e.kind.partition("_")[0] in kinds]
+
     def _update_seen(self) -> bool:
         """Whether the updated decoder was promoted, and in use for enough pictures to be measured."""
-        if not self.observer.xapp.counters["updates_pushed"]:
+        if not self._of_decoders("update"):
             return False
         return count_updated(self._records().transmissions) >= _UPDATED_WANTED
 
@@ -245,6 +294,7 @@ class _Run:
             transmissions=records.transmissions,
             static=worker.static,
             parent=worker.parent,
+            left_out=worker.left_out,
             xapp=self.observer.xapp,
             lab=self.observer.lab_counters,
             events=self._events(),
@@ -253,6 +303,9 @@ class _Run:
             drift_group=DRIFT_GROUP,
             live_s=self.live_s,
             samples=records.samples,
+            classifications=self._classifications(),
+            classifier_problem=self.bundles.problems.get(_CLASSIFIER, ""),
+            aligned=self._aligned(),
             interrupted=self.signals.received is not None,
         )
         summary = summarise(data)
@@ -283,6 +336,9 @@ class _Run:
             self._complain(f"no picture was delivered; see {logs / 'lab.log'} and {logs / 'runtime.log'}")
         elif worker.error:
             self._complain(f"the comparison with the static rate failed: {worker.error}")
+        elif not worker.static and any(t.repeatable for t in data.transmissions):
+            reasons = worker.left_out.get("static_same_bandwidth", {"time is over": len(data.delivered)})
+            self._complain(f"nothing could be compared with the static rate: {'; '.join(reasons)}")
 
     def _complain(self, text: str) -> None:
         self._problems.append(text)
@@ -301,6 +357,22 @@ class _Run:
             if not self._problems:
                 self._complain(f"a record of the lab is unreadable: {error}")
             return Records([], {})
+
+    def _classifications(self) -> list[Classification]:
+        try:
+            return run_classifications(self.processes.lab_dirs, self.observer.epoch_ns)
+        except ValueError as error:
+            self._complain(f"a record of the lab is unreadable: {error}")
+            return []
+
+    def _aligned(self) -> AlignedRun:
+        try:
+            records = run_alignments(self.processes.lab_dirs, self.observer.epoch_ns)
+        except ValueError as error:
+            self._complain(f"a record of the lab is unreadable: {error}")
+            return AlignedRun()
+        problem = self.bundles.problems.get(_ADAPTER, "")
+        return AlignedRun(records, adapter_versions(self.repository), encoder_bytes(), problem)
 
     def _snapshot(self, phase: str, elapsed_s: float) -> Snapshot:
         return self.observer.snapshot(

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec_runtime.contract.directives import RATE_DENOMINATOR
+from xapp.lab.demo.aligning import AlignedRun, alignment_summary
+from xapp.lab.demo.splitting import split_summary
 from xapp.lab.demo.totals import CounterTotals, XAppHistory, mean
 
 if TYPE_CHECKING:
+    from xapp.lab.classification_records import Classification
     from xapp.lab.records import Transmission
     from xapp.lab.replay import ReplayResult
 
@@ -27,12 +30,17 @@ DEFAULT_TARGET_DB = 25.0
 
 @dataclass(frozen=True)
 class RunEvent:
-    """Something worth a line in the report: seconds since start, kind, words, and tone (good, bad, info)."""
+    """Something worth a line in the report: seconds since start, kind, words, and tone (good, bad, info).
+
+    Attributes:
+        of_adapter: of an adapter's update, not of a decoder's.
+    """
 
     time_s: float
     kind: str
     text: str
     tone: str = "info"
+    of_adapter: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,13 @@ class RunData:
         transmissions: of the live phase, with unique ids.
         static: the same transmissions at the static rate, or a random share of them where time was short.
         parent: transmissions that used an updated decoder, decoded by its parent version.
+        left_out: transmissions that could not be repeated, by comparison (``static_same_bandwidth``,
+            ``update_gain``) and reason.
         xapp: what the xApp said; lab: counters ``requests``, ``failed_requests``, ...
         restarts: restarts by process name.
         drift_s, live_s: when the drift came (None: never) and how long traffic ran, seconds.
+        classifications: of users that classify; classifier_problem: why they do not, empty for none.
+        aligned: of users that align.
         samples: path prefix of kept pictures by id (``<prefix>_original.png``, ``<prefix>_restored.png``).
     """
 
@@ -82,6 +94,7 @@ class RunData:
     transmissions: Sequence[Transmission] = ()
     static: Sequence[ReplayResult] = ()
     parent: Sequence[ReplayResult] = ()
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     xapp: XAppHistory = field(default_factory=XAppHistory)
     lab: CounterTotals = field(default_factory=CounterTotals)
     events: Sequence[RunEvent] = ()
@@ -91,6 +104,9 @@ class RunData:
     live_s: float = 0.0
     samples: Mapping[int, Path] = field(default_factory=dict)
     interrupted: bool = False
+    classifications: Sequence[Classification] = ()
+    classifier_problem: str = ""
+    aligned: AlignedRun = field(default_factory=AlignedRun)
 
     def seconds(self, time_ns: int) -> float:
         """Wall clock as seconds since the live phase began."""
@@ -129,7 +145,7 @@ class RunData:
 
     def swap_times(self) -> list[float]:
         """When decoders were swapped, seconds."""
-        return [e.time_s for e in self.events if e.kind == "bundle_swapped"]
+        return [e.time_s for e in self.events if e.kind == "bundle_swapped" and not e.of_adapter]
 
 
 def compared(data: RunData) -> list[tuple[Delivered, ReplayResult]]:
@@ -175,6 +191,7 @@ def summarise(data: RunData) -> dict[str, Any]:
         "quality_target_db": target,
         "static_prefix_mean": _rounded(mean([result.prefix for result in data.static]), 3),
         "compared_transmissions": len(pairs),
+        "left_out": {name: dict(reasons) for name, reasons in data.left_out.items()},
         "transmissions": len(data.transmissions),
         "fallback_transmissions": sum(t.codec != "semantic" for t in data.transmissions),
         "lost_transmissions": sum(t.lost for t in data.transmissions),
@@ -186,6 +203,8 @@ def summarise(data: RunData) -> dict[str, Any]:
         "drift": {"time_s": _rounded(data.drift_s, 1), "group": data.drift_group},
         "versions": _versions(delivered),
         "classes": _classes(data, pairs),
+        "split": split_summary(data.classifications, data.classifier_problem),
+        "alignment": alignment_summary(data.aligned, data.xapp.events, data.epoch_ns, data.drift_s),
         "restarts": {name: count for name, count in data.restarts.items() if count},
         "events": [{"time_s": round(e.time_s, 2), "kind": e.kind, "text": e.text} for e in data.events],
         "interrupted": data.interrupted,

@@ -59,7 +59,7 @@ class XAppHistory:
         users: table of the newest state.
         events: every event seen once, oldest first.
         instances: ids in the order of their appearance.
-        policy: of the newest state.
+        policy: of the newest state. confidence: of the adapter's sources there, 0..1, by encoder.
     """
 
     counters: CounterTotals = field(default_factory=CounterTotals)
@@ -67,6 +67,7 @@ class XAppHistory:
     groups: list[dict[str, Any]] = field(default_factory=list)
     peers: dict[str, Any] = field(default_factory=dict)
     policy: dict[str, Any] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     instances: list[str] = field(default_factory=list)
     last_seq: int = 0
@@ -87,6 +88,11 @@ class XAppHistory:
         self.groups = list(state.get("groups") or [])
         self.peers = dict(state.get("peers") or {})
         self.policy = dict(state.get("policy") or {})
+        sources = (state.get("alignment") or {}).get("sources") or []
+        self.confidence = {
+            str(source.get("encoder")): float(source.get("value") or 0.0)
+            for source in sources if source.get("what") == "confidence"
+        }
         latencies = self._latency.setdefault(instance, {})
         for name, value in (state.get("latency_ms") or {}).items():
             latencies[name] = Latency(

@@ -2,17 +2,16 @@
 
 The model is in :mod:`xapp.split.objective`: active power x time for computing, and for the radio a base power
 while it is active plus energy a bit. The active power of a device is in its
-:class:`~codec_runtime.split.devices.DeviceLimits`; where it is not known, :func:`arithmetic_joules` is a
+:class:`~codec_runtime.contract.devices.DeviceClass`; where it is not known, :func:`arithmetic_joules` is a
 floor.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(msgspec.Struct, frozen=True):
     """A figure with its unit, where it comes from, and the range it is known to lie in."""
 
     value: float
@@ -22,8 +21,7 @@ class Constant:
     source: str
 
 
-@dataclass(frozen=True)
-class RadioEnergy:
+class RadioEnergy(msgspec.Struct, frozen=True):
     """Power of a phone's radio: ``base`` (W) while active, plus ``up`` and ``down`` (J a bit)."""
 
     name: str

@@ -1,0 +1,71 @@
+"""`semcom eval digital` and `semcom eval bottleneck`: rows, keys, refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from xapp.cli import app
+
+
+def _run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def _pictures(folder: Path, count: int, side: int = 192) -> Path:
+    folder.mkdir()
+    rows, columns = np.mgrid[0:side, 0:side]
+    for index in range(count):
+        waves = np.stack([np.sin(rows / (5 + index + c)) + np.cos(columns / (9 + c)) for c in range(3)], 2)
+        Image.fromarray((127.5 + 60 * waves).clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_eval_digital_has_a_row_for_each_way_of_sending(tmp_path: Path):
+    images = _pictures(tmp_path / "images", 4)
+    trained = _run(
+        "train", "digital", "--images", images, "--run", tmp_path / "run", "--steps", 1, "--warm-steps", 1,
+        "--batch", 1, "--rate-pictures", 4,
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    tables = ("--tables", trained.stdout.strip().splitlines()[-1])
+    done = _run(
+        "eval", "digital", "--images", images, *tables, "--baselines", "jpeg", "--pictures", 1, "--json"
+    )
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert {"mode", "bytes", "psnr_db", "ms_ssim"} <= rows[0].keys()
+    modes = {row["mode"] for row in rows}
+    assert any("jpeg" in mode for mode in modes)
+    assert len(modes) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_eval_bottleneck_compares_a_trained_one_with_image_codecs(tmp_path: Path):
+    images, run = _pictures(tmp_path / "images", 12, 224), tmp_path / "run"
+    trained = _run(
+        "train", "bottleneck", "--images", images, "--run", run, "--network", "chain", "--after", "4",
+        "--squeezed", 4, "--steps", "2,1,1", "--batch", 4, "--views", 1, "--most", 12,
+    )  # fmt: skip
+    assert trained.exit_code == 0, trained.output
+    done = _run("eval", "bottleneck", "--images", images, "--run", run, "--most", 4, "--json")
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)["rows"]
+    assert {"method", "setting", "bytes", "agreement", "kl"} <= rows[0].keys()
+    assert {"jpeg", "webp"} <= {row["method"] for row in rows}
+    assert all(0.0 <= row["agreement"] <= 1.0 for row in rows)
+
+
+def test_missing_pictures_and_runs_are_refused_by_name(tmp_path: Path):
+    done = _run("eval", "digital", "--images", tmp_path, "--tables", tmp_path / "none")
+    assert done.exit_code == 2
+    assert "none" in done.output
+    done = _run("eval", "bottleneck", "--images", tmp_path, "--run", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "run" in done.output
