@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from codec_runtime.adapters.confidence import label_confidence
+from codec_runtime.adapters.confidence import chance_confidence, pair_losses
 from codec_runtime.contract.alignment import AlignmentReport
 from codec_runtime.serving.alignment import AlignAnswer
 from codec_runtime.serving.alignment_pairs import PairBuffer
@@ -132,5 +132,6 @@ class AlignmentSite:
         images, texts = (
             torch.from_numpy(np.stack([pair[side].pooled for pair in pairs])) for side in (0, 1)
         )
-        confident = label_confidence([images @ texts.t()]) >= _DOUBT
+        # Of so few pairs, and in the event loop: no mixture is fitted, chance decides pair by pair.
+        confident = chance_confidence(pair_losses(images @ texts.t()), len(pairs)) >= _DOUBT
         return float(confident.float().mean())
