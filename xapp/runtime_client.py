@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -231,15 +231,17 @@ class RuntimeClient:
         *,
         targets: Mapping[str, bytes] | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        coming: Sequence[str] = (),
     ) -> ActivationReport:
         """Verify, load and swap.
 
         Args:
             targets, metadata: small files to be put into the inbox first, in this order, where the site's
                 listing says ``takes_files``; targets by path with the hash in the name.
+            coming: targets on their way meanwhile, where the listing says ``awaits_files``.
         """
         request = ActivationRequest(
-            bundles=bundles, targets=dict(targets or {}), metadata=dict(metadata or {})
+            bundles=bundles, targets=dict(targets or {}), metadata=dict(metadata or {}), coming=list(coming)
         )
         report = await self._call("POST", paths.ACTIVATIONS, ActivationReport, request, limit=self._slow)
         self._see(report.instance)

@@ -25,6 +25,7 @@ Area = Literal["metadata", "targets"]
 
 _SAFE = re.compile(r"[A-Za-z0-9._/-]{1,256}", re.ASCII)
 _HASH_PREFIX = re.compile(r"^[0-9a-f]{64}\.")
+_PATIENCE_S = 10.0
 _VERSIONED = re.compile(r"^(\d+)\.(?!root\.)([a-z-]+)\.json$")
 
 
@@ -51,6 +52,7 @@ class Inbox:
         max_files: limit over the whole inbox; the byte limit is ``8 * max_file_bytes``.
         max_partials: target files in transfer at a time, part of ``max_files``; partial_max_age_s: since the
             last byte of one that is forgotten.
+        patience_s: without a byte, after which nobody waits for a target on its way any longer.
         reached: told every step; for tests.
 
     Attributes:
@@ -65,9 +67,11 @@ class Inbox:
         max_files: int,
         max_partials: int = 16,
         partial_max_age_s: float = 86_400.0,
+        patience_s: float = _PATIENCE_S,
         reached: Reached = unobserved,
     ) -> None:
         self.directory = directory
+        self._patience_s = patience_s
         self._reached = reached
         self._max_file_bytes = max_file_bytes
         self._max_files = max_files
@@ -134,6 +138,16 @@ class Inbox:
         """Path of a stored file, None if it is not there."""
         path = self._path(area, name)
         return path if path.is_file() else None
+
+    def await_target(self, name: str) -> Path | None:
+        """As :meth:`read`, of a target that is on its way; None when its bytes fail to come."""
+        target = self._path("targets", name)
+        whole = self._partial.await_whole(self._path("partial", name), target, self._patience_s)
+        return target if whole else None
+
+    def close(self) -> None:
+        """End what waits in :meth:`await_target`."""
+        self._partial.close()
 
     def metadata_names(self) -> list[str]:
         """Names of the metadata files, sorted."""

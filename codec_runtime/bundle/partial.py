@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _HASHED: Final = re.compile(r"([0-9a-f]{64})\.[^/]+", re.ASCII)
 _READ: Final = 1 << 20
+_LOOK_AGAIN_S: Final = 0.5
+"""For a target that came otherwise than in chunks."""
 
 Admit = Callable[[Path, int], None]
 """Raises :class:`InboxFullError` if a file of so many bytes may not be added to the inbox."""
@@ -126,6 +128,7 @@ class PartialFiles:
         self._hashes: dict[Path, tuple[int, _Hash]] = {}
         self._contents: dict[Path, bytearray] = {}
         self._totals: dict[Path, int] = {}
+        self._closed = False
         directory.mkdir(parents=True, exist_ok=True)
 
     def listing(self) -> dict[str, int]:
@@ -213,7 +216,10 @@ class PartialFiles:
             self._wait_for(path)
             self._check(path, writer)
             del self._writers[path]
-            return self._finish(path, total)
+            try:
+                return self._finish(path, total)
+            finally:
+                self._lock.notify_all()
 
     def release(self, path: Path, writer: Chunk) -> None:
         """See :meth:`Chunk.close`."""
@@ -224,6 +230,26 @@ class PartialFiles:
                 self._arrivals.give_up(path)
                 if not path.exists():  # no byte came, so nothing is owed to it
                     self._totals.pop(path, None)
+
+    def await_whole(self, path: Path, target: Path, patience_s: float) -> bool:
+        """Return when ``target`` is there, of which ``path`` is the partial file, or when no byte of it has
+        come for ``patience_s``, or after :meth:`close`; whether it is there."""
+        have, until = -1, 0.0
+        with self._lock:
+            while not (there := target.is_file()) and not self._closed:
+                now, size = time.monotonic(), path.stat().st_size if path.is_file() else 0
+                if size > have:  # what is thrown away and sent anew is no progress
+                    have, until = size, now + patience_s
+                elif now >= until:
+                    break
+                self._lock.wait(min(until - now, _LOOK_AGAIN_S))
+        return there
+
+    def close(self) -> None:
+        """Nobody waits for a file any longer."""
+        with self._lock:
+            self._closed = True
+            self._lock.notify_all()
 
     def discard(self, folder: Path) -> None:
         """Forget the partial files in ``folder``."""

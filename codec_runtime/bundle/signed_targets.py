@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import errno
 import os
+import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,12 +50,20 @@ class SignedTargets:
 
     Args:
         updater: refreshed. fetcher, inbox: what it reads from.
+        coming: targets on their way to the inbox, hash in the name, which are waited for.
+
+    Attributes:
+        awaited_s: spent on that.
     """
 
-    def __init__(self, updater: Updater, fetcher: InboxFetcher, inbox: Inbox) -> None:
+    def __init__(
+        self, updater: Updater, fetcher: InboxFetcher, inbox: Inbox, coming: Collection[str] = frozenset()
+    ) -> None:
         self._updater = updater
         self._fetcher = fetcher
         self._inbox = inbox
+        self._coming = coming
+        self.awaited_s = 0.0
 
     def find(self, path: str) -> TargetFile | None:
         """What the metadata says about a path; None if it is not named by the role that may name it.
@@ -78,8 +88,10 @@ class SignedTargets:
         return target
 
     def is_here(self, target: TargetFile) -> bool:
-        """Whether a file under the target's name is in the inbox or installed; its content is not checked."""
-        return self._fetcher.target(_hashed(target)) is not None
+        """Whether a file under the target's name is installed, in the inbox or on its way there; its content
+        is not checked."""
+        name = _hashed(target)
+        return name in self._coming or self._fetcher.target(name) is not None
 
     def take(self, target: TargetFile, place: Path) -> Taken:
         """The content of a target, its length and hash checked, which ``place`` holds then too.
@@ -100,6 +112,10 @@ class SignedTargets:
         """Where a target is, its content, and the file that it was read from or written to."""
         name = _hashed(target)
         source = self._fetcher.target(name)
+        if source is None and name in self._coming:
+            began = time.perf_counter()
+            source = self._inbox.await_target(name)
+            self.awaited_s += time.perf_counter() - began
         if source is None:
             raise MissingFileError(f"targets/{name} is not in the inbox")
         arrival = self._inbox.arrivals.of(source)

@@ -29,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -91,10 +92,12 @@ class Installation:
         bundles: those asked for, in that order, each in its place and to be loaded from this.
         withdrawn: paths of installed bundles that the signed director assigns to this site no longer; they
             are still on disk.
+        awaited_s: spent waiting for targets on their way.
     """
 
     bundles: list[VerifiedBundle]
     withdrawn: frozenset[str]
+    awaited_s: float = 0.0
 
     @property
     def places(self) -> list[Path]:
@@ -137,10 +140,11 @@ class BundleInstaller:
         store.mkdir(parents=True, exist_ok=True)
         metadata.mkdir(parents=True, exist_ok=True)
 
-    def install(self, bundles: list[str]) -> Installation:
+    def install(self, bundles: list[str], coming: Collection[str] = frozenset()) -> Installation:
         """Verify and install; without ``bundles`` only verify the metadata, for what they withdraw.
 
-        A bundle that is installed already with the same content is verified and left as it is.
+        Targets that are ``coming`` (hash in the name) are waited for, as long as bytes of them do come. A
+        bundle that is installed already with the same content is verified and left as it is.
 
         Raises:
             RefusalError, BundleError, OSError: nothing was installed; OSError is a disk that failed.
@@ -149,7 +153,8 @@ class BundleInstaller:
         updater, fetcher = self._refreshed()
         try:
             with Flushing() as flushing:
-                return self._install(SignedTargets(updater, fetcher, self._inbox), bundles, wanted, flushing)
+                signed = SignedTargets(updater, fetcher, self._inbox, coming)
+                return self._install(signed, bundles, wanted, flushing)
         except Exception:
             # python-tuf does not flush what it keeps, and that is what tells a rollback after a power cut.
             with contextlib.suppress(OSError):
@@ -195,7 +200,7 @@ class BundleInstaller:
             self._inbox.discard_targets(bundle)
         self._reached("install: inbox cleared")
         withdrawn = frozenset[str]() if assignment is None else unassigned(assignment, self.installed())
-        return Installation(placed, withdrawn)
+        return Installation(placed, withdrawn, signed.awaited_s)
 
     def _put_in_place(self, bundles: list[str], staged: list[VerifiedBundle]) -> list[VerifiedBundle]:
         placed: list[VerifiedBundle] = []

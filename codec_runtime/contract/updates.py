@@ -43,6 +43,7 @@ class InboxListing(msgspec.Struct, frozen=True, kw_only=True):
             can be applied to.
         metadata: sha256 (hex) of every metadata file in the inbox, by name.
         takes_files: whether an activation may bring files along; sites of earlier versions do not say so.
+        awaits_files: whether an activation may name targets that are still on their way; likewise.
     """
 
     targets: dict[str, str]
@@ -50,6 +51,7 @@ class InboxListing(msgspec.Struct, frozen=True, kw_only=True):
     weights: list[str] = []
     metadata: dict[str, str] = {}
     takes_files: bool = False
+    awaits_files: bool = False
 
 
 class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,11 +64,14 @@ class ActivationRequest(msgspec.Struct, frozen=True, kw_only=True):
         targets, metadata: files for the inbox, stored in this order before anything is verified, as if each
             had been put there: targets by path with the hash in the name, metadata by name. For small files,
             which would cost a round trip each; ``timestamp.json`` goes last.
+        coming: targets on their way, by path with the hash in the name. What is signed of them is verified
+            meanwhile; the activation waits for each as long as bytes of it come.
     """
 
     bundles: list[str]
     targets: dict[str, bytes] = {}
     metadata: dict[str, bytes] = {}
+    coming: list[str] = []
 
 
 class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +81,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
         outcome: ``activated``, ``already-active`` or ``refused``; refused leaves the old version serving.
         error: name of the refusal, e.g. ``UnsignedMetadataError``; detail says more.
         verify_ms, load_ms, publish_ms: TUF verification, load + warm-up, the pointer swap alone.
+        awaited_ms: waiting for targets on their way, before and within the verification, not part of it.
         record_ms: recording what serves now and removing what does no longer, after the swap.
         withdrawn: bundle paths no longer served, since the signed director assigns them no longer.
     """
@@ -85,6 +91,7 @@ class ActivationReport(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     detail: str = ""
     verify_ms: float = 0.0
+    awaited_ms: float = 0.0
     load_ms: float = 0.0
     publish_ms: float = 0.0
     record_ms: float = 0.0

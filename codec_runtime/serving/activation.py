@@ -174,7 +174,9 @@ class Activations:
         started = time.perf_counter()
         places: list[Path] = []
         try:
-            installation = await loop.run_in_executor(self._thread, self.installer.install, request.bundles)
+            installation = await loop.run_in_executor(
+                self._thread, self.installer.install, request.bundles, frozenset(request.coming)
+            )
             places = installation.places
             verified = time.perf_counter()
             prepared = await loop.run_in_executor(
@@ -199,7 +201,8 @@ class Activations:
         loop.call_later(_LET_GO_S, self._let_go, leaving)
         return ActivationReport(
             instance=self._instance, outcome="already-active" if swap_s is None else "activated",
-            verify_ms=1e3 * (verified - started), load_ms=1e3 * (loaded - verified),
+            verify_ms=1e3 * (verified - started - installation.awaited_s),
+            awaited_ms=1e3 * installation.awaited_s, load_ms=1e3 * (loaded - verified),
             publish_ms=1e3 * (swap_s or 0.0), record_ms=record_ms, withdrawn=sorted(installation.withdrawn),
         )
 

@@ -123,6 +123,7 @@ class Runtime:
             weights=self.activations.installer.weights_here(),
             metadata=self.inbox.metadata(),
             takes_files=True,
+            awaits_files=True,
         )
 
     def status(self) -> SiteStatus:
@@ -179,6 +180,7 @@ class Runtime:
 
     async def close(self) -> None:
         self.alignment.close()
+        self.inbox.close()
         self.drain()
         await self.jobs.close()
         self.inference.close()

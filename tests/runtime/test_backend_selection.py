@@ -15,7 +15,7 @@ from torch import nn
 from codec_runtime.benchmarks.golden import small_instance
 from codec_runtime.contract.settings import SettingsError
 from codec_runtime.serving.backends.cpu import cpu_flags, fastest_precision
-from codec_runtime.serving.backends.interface import BackendError
+from codec_runtime.serving.backends.interface import BackendError, Proof
 from codec_runtime.serving.backends.selection import build_network, choose, probe_error, select_backend
 from codec_runtime.serving.backends.torch_backend import TorchBackend
 from codec_runtime.serving.main import build_server
@@ -112,3 +112,37 @@ def test_metrics_name_the_backend(weights: Path, tmp_path: Path) -> None:
     assert 'semcom_runtime_backend_info{backend="torch",precision="fp32"} 1.0' in text
     assert 'served_by="torch"' in text
     assert "semcom_runtime_backend_fallbacks_total 0.0" in text
+
+
+class _Shared:
+    """An engine whose networks share a compiled form."""
+
+    name = "openvino"
+    precision = "fp32"
+
+    def __init__(self, factors: list[float]) -> None:
+        self._factors = factors
+        self._proof = Proof()
+        self.probed = 0
+
+    def build(self, module: nn.Module) -> Any:
+        network, factor = TorchBackend(device="cpu").build(module), self._factors.pop(0)
+
+        def computed(*inputs: torch.Tensor) -> torch.Tensor:
+            self.probed += 1
+            return factor * network(*inputs)
+
+        computed.proof = self._proof  # type: ignore[attr-defined]
+        return computed
+
+
+def test_a_compiled_form_is_measured_with_its_first_weights_only() -> None:
+    module, engine = small_instance(DECODER), _Shared([1.0, 1.0])
+    assert [build_network(engine, module)[1] for _ in range(2)] == ["openvino"] * 2  # type: ignore[arg-type]
+    assert engine.probed == 1
+
+
+def test_a_compiled_form_that_computed_wrongly_is_measured_again() -> None:
+    module, engine = small_instance(DECODER), _Shared([2.0, 2.0, 1.0])
+    names = [build_network(engine, module)[1] for _ in range(3)]  # type: ignore[arg-type]
+    assert names == ["torch", "torch", "openvino"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from xapp_simulated_site import bundle_files, make_manifest
@@ -30,6 +30,8 @@ class ChunkedSite:
         self.answers = [ActivationReport(instance="i", outcome="activated")]
         self.spans: list[tuple[str, int, int]] = []
         self.takes_files = False
+        self.awaits_files = False
+        self.announced: list[list[str]] = []
 
     async def inbox(self) -> InboxListing:
         self.fault("inbox")
@@ -39,6 +41,7 @@ class ChunkedSite:
             weights=self.weights,
             metadata={name: hashlib.sha256(data).hexdigest() for name, data in self.metadata.items()},
             takes_files=self.takes_files,
+            awaits_files=self.awaits_files,
         )
 
     async def put_metadata(self, name: str, data: bytes) -> None:
@@ -67,9 +70,12 @@ class ChunkedSite:
         *,
         targets: Mapping[str, bytes] | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        coming: Sequence[str] = (),
     ) -> ActivationReport:
         self.fault("activate")
         assert self.takes_files or not (targets or metadata)
+        assert self.awaits_files or not coming
+        self.announced.append(list(coming))
         for name, data in (targets or {}).items():
             folder, _, file = name.rpartition("/")
             self.complete[f"{folder}/{file.partition('.')[2]}"] = hashlib.sha256(data).hexdigest()

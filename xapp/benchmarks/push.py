@@ -29,7 +29,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -190,9 +190,10 @@ class _TimedSite:
         *,
         targets: Mapping[str, bytes] | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        coming: Sequence[str] = (),
     ) -> ActivationReport:
         self.target_bytes += sum(map(len, (targets or {}).values()))
-        return await self._client.activate(bundles, targets=targets, metadata=metadata)
+        return await self._client.activate(bundles, targets=targets, metadata=metadata, coming=coming)
 
 
 def bench_push(

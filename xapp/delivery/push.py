@@ -15,8 +15,8 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -33,11 +33,15 @@ WRONG_CONTENT_STATUS: Final = 422
 """The site's answer to a file that is whole but not the one of its name; it has thrown it away."""
 DELTA_REFUSALS: Final = frozenset({"DeltaError", "MissingParentError"})
 """Refusals of an activation that the whole weights answer."""
+_NOT_THERE: Final = "MissingFileError"
+"""Refusal of an activation that a target did not come in time for."""
 _SMALL: Final = 64 << 10
 """Bytes of a file that costs a round trip and hardly a transfer: it comes with the activation, or, at a site
 of an earlier version, beside the large ones."""
 _LANES: Final = 2
 """Large files on their way at a time: while one waits for an answer, or is read here, the other goes on."""
+_SOON_S: Final = 2.0
+"""What the rate limit lets through in this time is worth the site's waiting for it in the activation."""
 _ALONG_LIMIT: Final = 1 << 20
 """Bytes that come with the activation, timestamp.json apart."""
 
@@ -59,6 +63,7 @@ class Site(Protocol):
         *,
         targets: Mapping[str, bytes] | None = None,
         metadata: Mapping[str, bytes] | None = None,
+        coming: Sequence[str] = (),
     ) -> ActivationReport: ...
 
 
@@ -173,6 +178,7 @@ class _Along:
     transfers: list[Transfer] = field(default_factory=list)
     targets: dict[str, bytes] = field(default_factory=dict)
     metadata: dict[str, bytes] = field(default_factory=dict)
+    coming: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -213,10 +219,13 @@ class _Push:
             along.metadata[last[0]] = last[1]
         tell = self._teller(plan)
         alone = [file for file in lacking if file[0] not in along.metadata]
-        await _together(self._put_all(alone), self._send(plan, tell, along))
-        if not along.metadata:
-            await self._put_metadata(*last)
-        activation = await self._activate(bundles, along)
+        if listing.awaits_files and self._soon_there(plan, along):
+            activation = await self._send_activating(bundles, plan, tell, along, alone)
+        else:
+            await _together(self._put_all(alone), self._send(plan, tell, along))
+            if not along.metadata:
+                await self._put_metadata(*last)
+            activation = await self._activate(bundles, along)
         for transfer in along.transfers:
             tell(transfer, transfer.size)
         pushed, saved = len(plan.transfers), plan.bytes_saved
@@ -232,13 +241,43 @@ class _Push:
             self._sent, saved, pushed, plan.skipped, self._patience.retries, waited_s, activation
         )
 
+    def _soon_there(self, plan: PushPlan, along: _Along) -> bool:
+        """Whether the last chunk of every large file can go now: then the site verifies what comes while it
+        comes. It does one activation at a time, so it is not made to wait for a long transfer."""
+        large = [transfer for transfer in plan.transfers if transfer not in along.transfers]
+        limit = min(_SOON_S * self._options.rate, _LANES * self._options.chunk_bytes)
+        return 0 < len(large) <= _LANES and sum(transfer.missing for transfer in large) <= limit
+
+    async def _send_activating(
+        self,
+        bundles: list[str],
+        plan: PushPlan,
+        tell: Tell,
+        along: _Along,
+        alone: Iterable[tuple[str, bytes]],
+    ) -> ActivationReport:
+        """Send the large files and activate at once; if the site does not wait as long, activate again."""
+        await self._put_all(alone)
+        coming = [transfer.hashed for transfer in plan.transfers if transfer not in along.transfers]
+        answers: list[ActivationReport] = []
+
+        async def activate() -> None:
+            answers.append(await self._activate(bundles, replace(along, coming=coming)))
+
+        await _together(self._send(plan, tell, along), activate())
+        if answers[0].outcome == "refused" and answers[0].error == _NOT_THERE:
+            return await self._activate(bundles, _Along())
+        return answers[0]
+
     async def _activate(self, bundles: list[str], along: _Along) -> ActivationReport:
         if not along.size:
             return await self._patience.ask(lambda: self._site.activate(bundles))
 
         async def once() -> ActivationReport:
             await self._pay(along.size)
-            return await self._site.activate(bundles, targets=along.targets, metadata=along.metadata)
+            return await self._site.activate(
+                bundles, targets=along.targets, metadata=along.metadata, coming=along.coming
+            )
 
         return await self._patience.ask(once)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ class CodecNetwork(Protocol):
     config: Any
 
     def __call__(self, values: Tensor, snr_db: Tensor, prefix: Tensor, /) -> Tensor: ...
+
+
+@dataclass
+class Proof:
+    """Of a compiled form that networks of one structure share, each with its own weights: whether one of them
+    was found to compute what its module does. Such a network has it as ``proof``."""
+
+    given: bool = False
 
 
 class Backend(Protocol):

@@ -26,7 +26,13 @@ from openvino.frontend.pytorch.ts_decoder import (  # type: ignore[import-untype
 from torch import Tensor, nn
 
 from codec_runtime.channel.symbols import normalise_power
-from codec_runtime.serving.backends.interface import BackendError, BackendName, CodecNetwork, Precision
+from codec_runtime.serving.backends.interface import (
+    BackendError,
+    BackendName,
+    CodecNetwork,
+    Precision,
+    Proof,
+)
 from codec_runtime.serving.backends.openvino_template import CompiledTemplate
 from codec_runtime.serving.backends.rewrite import fold
 
@@ -60,7 +66,9 @@ class OpenvinoBackend:
         self._options = {
             "INFERENCE_PRECISION_HINT": _PRECISION_HINT[precision],
             "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
+            # Without streams importing computes in the calling thread alone, at its priority; with one, half
+            # of it in a thread of OpenVINO's that has the priority of whoever was first. No difference after.
+            "NUM_STREAMS": 0 if threads == 1 else 1,
             # The calling thread is the process's own; it must not stay bound to one core.
             "ENABLE_CPU_PINNING": False,
             "CPU_RUNTIME_CACHE_CAPACITY": _KERNELS_KEPT,
@@ -69,16 +77,16 @@ class OpenvinoBackend:
     def build(self, module: nn.Module) -> CodecNetwork:
         """See :class:`Backend`; everything is compiled here."""
         try:
-            compiled = self._compiled(module)
+            compiled, proof = self._compiled(module)
         # The converter and the compiler raise whatever they come across, of several libraries' types.
         except Exception as error:
             name = getattr(module, "architecture", type(module).__name__)
             reason = str(error).strip().splitlines()
             message = reason[-1] if reason else type(error).__name__
             raise BackendError(f"openvino does not compile {name}: {message}") from error
-        return _OpenvinoNetwork(compiled, cast(Any, module).config, is_encoder=_is_encoder(module))
+        return _OpenvinoNetwork(compiled, cast(Any, module).config, proof, is_encoder=_is_encoder(module))
 
-    def _compiled(self, module: nn.Module) -> openvino.CompiledModel:
+    def _compiled(self, module: nn.Module) -> tuple[openvino.CompiledModel, Proof]:
         """From the template of the module's structure if there is one."""
         folded = fold(module, transposed=True)
         state = folded.state_dict()
@@ -90,8 +98,8 @@ class OpenvinoBackend:
         if len(self._templates) > _TEMPLATES_KEPT:
             del self._templates[next(iter(self._templates))]
         if template is None:
-            return self._compile(folded)
-        return self._core.import_model(template.with_weights(state), "CPU", self._options)
+            return self._compile(folded), Proof()
+        return self._core.import_model(template.with_weights(state), "CPU", self._options), template.proof
 
     def _template_of(self, folded: nn.Module) -> CompiledTemplate | None:
         try:
@@ -107,8 +115,16 @@ class OpenvinoBackend:
 
 
 class _OpenvinoNetwork:
-    def __init__(self, compiled: openvino.CompiledModel, config: Any, *, is_encoder: bool) -> None:
+    def __init__(
+        self,
+        compiled: openvino.CompiledModel,
+        config: Any,
+        proof: Proof,
+        *,
+        is_encoder: bool,
+    ) -> None:
         self.config = config
+        self.proof = proof
         self._is_encoder = is_encoder
         self._request = compiled.create_infer_request()
         self._one_at_a_time = threading.Lock()

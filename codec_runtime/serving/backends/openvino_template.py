@@ -6,9 +6,9 @@ compiled once with marks in place of weights, values that occur nowhere else, an
 bytes carry a tensor's mark, they get that tensor whenever weights of the structure come; importing them costs
 a tenth of compiling.
 
-What the compiler may have derived from a tensor beside keeping it would still be made of marks. They are so
-large (3.4 and up) that such a network is far off what the module computes, which
-:func:`codec_runtime.serving.backends.selection.build_network` measures for each.
+What the compiler may have derived from a tensor beside keeping it would still be made of marks, with any
+weights. They are so large (3.4 and up) that such a network is far off what the module computes, which
+:func:`codec_runtime.serving.backends.selection.build_network` measures with the first weights of a structure.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import openvino  # type: ignore[import-untyped]
 import torch
 from torch import Tensor, nn
 
+from codec_runtime.serving.backends.interface import Proof
+
 _FIRST_MARK = 3.3710938
 _STEP = 0.6180339887498949
 
@@ -33,11 +35,15 @@ class CompiledTemplate:
         network: a network of that structure, its weights are not used.
         compiled: network -> exported compiled model, with the weights as they are somewhere in it.
 
+    Attributes:
+        proof: that a network made from it computes what its module does.
+
     Raises:
         ValueError: some tensor is not in there as it is; each set of weights must be compiled.
     """
 
     def __init__(self, network: nn.Module, compiled: Callable[[nn.Module], bytes]) -> None:
+        self.proof = Proof()
         marked = copy.deepcopy(network)
         with torch.no_grad():
             for index, (name, tensor) in enumerate(marked.state_dict().items()):
