@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import msgspec
@@ -119,14 +120,16 @@ class AlignmentSite:
         self.report()
 
     def _send(self, reports: list[tuple[Source, AlignmentReport]]) -> None:
-        for source, report in reports:
-            consistency = self._consistency(source)
-            self._publish(msgspec.structs.replace(report, label_consistency=consistency))
+        @cache  # a user's encoders have the same pairs
+        def consistency(user: str, adapter: str, version: int) -> float | None:
+            return self._consistency(user, (adapter, version))
 
-    def _consistency(self, source: Source) -> float | None:
-        pairs = self.pairs.latest_pairs(
-            source.user, (source.adapter, source.adapter_version), _CONSISTENCY_PAIRS
-        )
+        for source, report in reports:
+            found = consistency(source.user, source.adapter, source.adapter_version)
+            self._publish(msgspec.structs.replace(report, label_consistency=found))
+
+    def _consistency(self, user: str, adapter: tuple[str, int]) -> float | None:
+        pairs = self.pairs.latest_pairs(user, adapter, _CONSISTENCY_PAIRS)
         if len(pairs) < _FEWEST_PAIRS:
             return None
         images, texts = (

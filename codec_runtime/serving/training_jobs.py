@@ -122,11 +122,8 @@ class TrainingJobs:
             JobError: job id, budget or versions out of range.
             JobQueueFullError.
         """
-        check_job(job)
-        if job.job in self._reports:
-            return self._reports[job.job]
-        if len(self._waiting) >= self._queue_limit:
-            raise JobQueueFullError(f"{len(self._waiting)} training jobs are waiting already")
+        if (known := self._known(job)) is not None:
+            return known
         usable = [(user, p) for user, p in pictures if min(p.shape[1:]) >= 32]
         if len(usable) < self._minimum_pictures:
             return self._set(
@@ -145,11 +142,8 @@ class TrainingJobs:
         Raises:
             JobError, JobQueueFullError.
         """
-        check_job(job)
-        if job.job in self._reports:
-            return self._reports[job.job]
-        if len(self._waiting) >= self._queue_limit:
-            raise JobQueueFullError(f"{len(self._waiting)} training jobs are waiting already")
+        if (known := self._known(job)) is not None:
+            return known
         if not users:
             return self._set(job.job, "failed", detail="no labelled items of these users are kept here")
         write = partial(write_alignment_job, self._directory / job.job, job, parent, knowledge, users)
@@ -161,6 +155,19 @@ class TrainingJobs:
         report = self._reports.get(job)
         path = self._directory / job / UPDATE_FILE
         return path if report is not None and report.state == "succeeded" and path.is_file() else None
+
+    def _known(self, job: TrainingJob | AlignmentJob) -> TrainingReport | None:
+        """The report of a job that was submitted before; None for one that may be queued.
+
+        Raises:
+            JobError, JobQueueFullError.
+        """
+        check_job(job)
+        if job.job in self._reports:
+            return self._reports[job.job]
+        if len(self._waiting) >= self._queue_limit:
+            raise JobQueueFullError(f"{len(self._waiting)} training jobs are waiting already")
+        return None
 
     def _enqueue(self, plan: Planned, detail: str) -> TrainingReport:
         self._waiting.add(plan.job)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import httpx
 import msgspec
 import numpy as np
 import torch
-from runtime_site import Repository, Site
+from runtime_site import Repository, Site, serve, write_decoder, write_encoder
 
 from codec_runtime.bundle.store import load_module, read_manifest
 from codec_runtime.contract import paths
@@ -82,6 +83,23 @@ def photograph(seed: int, size: int = CHAIN.size) -> Array:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (3, 4, 4)).repeat(size // 4, 1).repeat(size // 4, 2)
     return np.clip(coarse + rng.integers(-20, 21, (3, size, size)), 0, 255).astype(np.uint8)
+
+
+def write_releases(root: Path, second: Sequence[int]) -> Path:
+    """Versions 1, cut everywhere, and 2, cut behind ``second``, below ``root``, which is returned."""
+    write_chain(root, 1)
+    write_chain(root, 2, second)
+    return root
+
+
+@contextmanager
+def classifying_site(folder: Path) -> Iterator[tuple[Site, Repository]]:
+    """A site with an encoder and a decoder that trusts ``folder/root.json``, and who signs for it."""
+    write_decoder(folder / "weights", write_encoder(folder / "weights"))
+    root = folder / "root.json"
+    repository = Repository(root)
+    with serve(folder / "weights", folder / "state", trusted_root=str(root)) as site:
+        yield site, repository
 
 
 def push(site: Site, repository: Repository, root: Path, *versions: int) -> list[ActivationReport]:

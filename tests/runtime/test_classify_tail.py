@@ -16,6 +16,7 @@ import torch
 import tritonclient.http as triton
 from classifier_releases import (
     activate,
+    classifying_site,
     normalised,
     parts,
     photograph,
@@ -23,8 +24,9 @@ from classifier_releases import (
     push,
     uncut,
     write_chain,
+    write_releases,
 )
-from runtime_site import Repository, Site, serve, write_decoder, write_encoder
+from runtime_site import Repository, Site, serve
 
 from codec_runtime.bundle.store import BundleContents, read_manifest, write_contents
 from codec_runtime.contract import paths
@@ -41,19 +43,13 @@ INFER = "/v2/models/classify_tail/infer"
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("releases")
-    write_chain(root, 1)
-    write_chain(root, 2, [2, 3])
-    return root
+    return write_releases(tmp_path_factory.mktemp("releases"), [2, 3])
 
 
 @pytest.fixture(scope="module")
 def classifying(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site with versions 1 and 2 of the chain."""
-    folder = tmp_path_factory.mktemp("classifying")
-    write_decoder(folder / "weights", write_encoder(folder / "weights"))
-    repository = Repository(folder / "root.json")
-    with serve(folder / "weights", folder / "state", trusted_root=str(folder / "root.json")) as site:
+    with classifying_site(tmp_path_factory.mktemp("classifying")) as (site, repository):
         assert [report.outcome for report in push(site, repository, releases, 1, 2)] == ["activated"] * 2
         yield site
 

@@ -15,15 +15,16 @@ import torch
 from classifier_releases import (
     CHAIN,
     activate,
+    classifying_site,
     normalised,
     parts,
     photograph,
     published,
     push,
     uncut,
-    write_chain,
+    write_releases,
 )
-from runtime_site import Repository, Site, serve, write_decoder, write_encoder
+from runtime_site import Repository, Site
 
 from codec_runtime.client.classifier import Answer, Device, SplitClassifier
 from codec_runtime.client.connection import SiteConnection
@@ -91,23 +92,17 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("releases")
-    write_chain(root, 1)
-    write_chain(root, 2, [2, 4])
-    return root
+    return write_releases(tmp_path_factory.mktemp("releases"), [2, 4])
 
 
 @pytest.fixture(scope="module")
 def shared(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
     folder = tmp_path_factory.mktemp("site")
-    write_decoder(folder / "weights", write_encoder(folder / "weights"))
-    repository = Repository(folder / "root.json")
-    root = folder / "root.json"
-    with serve(folder / "weights", folder / "state", trusted_root=str(root)) as site:
+    with classifying_site(folder) as (site, repository):
         repository.add_bundle(releases, "classifier/chain/2")
         (report,) = push(site, repository, releases, 1)
         assert report.outcome == "activated", report.detail
-        yield site, root
+        yield site, folder / "root.json"
 
 
 @pytest.fixture
