@@ -7,16 +7,13 @@ exchanges that overlap a seam count in neither. The ratio of their 99th percenti
 
 Versions alternate between two sets of weights that give visibly different pictures: odd versions one, even
 ones the other, the one of the base's parity its own. A picture of the wrong one is a mixed version.
+
+With a control, phases in which a process of its own spends CPU time on nothing (:mod:`.swap_control`) take
+turns with the phases with swaps. Their ratio is what the machine does to users for so much work of any kind.
 """
 
 from __future__ import annotations
 
-import http.client
-import os
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -24,13 +21,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from codec_runtime.benchmarks.codec import BenchError, machine
 from codec_runtime.benchmarks.swap_load import PREFIX, READY, SNR_DB, Exchange, LoadSpec, user_name
+from codec_runtime.benchmarks.swap_process import Process, ask, free_port
 from codec_runtime.benchmarks.swap_statistics import p99_ratio_interval
 from codec_runtime.contract import paths
 from codec_runtime.contract.directives import Directive, DirectiveBatch
@@ -65,6 +63,7 @@ class Plan:
         swaps: activations in all, at an even pace over ``seconds``; as much time passes without swaps.
         phase_s: of one phase, longer if the activations are behind that pace.
         clients, side: of the load.
+        control_ms: CPU time of the control in place of a swap; 0: no such phases.
         first_version: of the decoder versions delivered, and so on upwards.
         encoder_version, decoder: the pair that is served.
     """
@@ -77,13 +76,17 @@ class Plan:
     first_version: int
     encoder_version: int
     decoder: str
+    control_ms: float = 0.0
+
+
+Kind = Literal["none", "swaps", "control"]
 
 
 @dataclass
 class Phase:
-    """A stretch of time with or without swaps."""
+    """A stretch of time, and what happens beside the load."""
 
-    swapping: bool
+    kind: Kind
     begun_s: float
     ended_s: float = 0.0
 
@@ -106,32 +109,35 @@ class SwapBenchmark:
     rss_growth_mb: float
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def latencies(self, *, swapping: bool) -> list[float]:
+    def latencies(self, kind: Kind) -> list[float]:
         """Of the exchanges that lie within phases of that kind, ms."""
-        return _within(self.exchanges, [phase for phase in self.phases if phase.swapping == swapping])
+        return _within(self.exchanges, [phase for phase in self.phases if phase.kind == kind])
 
-    def seconds(self, swapping: bool) -> float:
+    def seconds(self, kind: Kind) -> float:
         """Duration of the phases of that kind."""
-        return sum(phase.ended_s - phase.begun_s for phase in self.phases if phase.swapping == swapping)
+        return sum(phase.ended_s - phase.begun_s for phase in self.phases if phase.kind == kind)
 
     def pair_ratios(self) -> list[float]:
         """99th percentile of each phase with swaps by the one of the phase before it."""
         pairs = [
             [_within(self.exchanges, [phase]) for phase in pair]
-            for pair in zip(self.phases, self.phases[1:], strict=False) if pair[1].swapping
+            for pair in zip(self.phases, self.phases[1:], strict=False) if pair[1].kind == "swaps"
         ]
         return [_percentile(on, 99) / _percentile(off, 99) for off, on in pairs if on and off]
 
-    def ratio_interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the ratio of the 99th percentiles."""
+    def ratio(self, kind: Kind) -> dict[str, Any]:
+        """Of the 99th percentile of the phases of that kind to that of the phases without anything, and its
+        95 % confidence interval."""
         on, off = (
-            [_within(self.exchanges, [phase]) for phase in self.phases if phase.swapping == swapping]
-            for swapping in (True, False)
+            [_within(self.exchanges, [phase]) for phase in self.phases if phase.kind == each]
+            for each in (kind, "none")
         )
-        return p99_ratio_interval(on, off)
+        ratio = _percentile(self.latencies(kind), 99) / _percentile(self.latencies("none"), 99)
+        low, high = p99_ratio_interval(on, off)
+        return {"p99_ratio": round(ratio, 3), "p99_ratio_ci95": [round(low, 3), round(high, 3)]}
 
     def as_dict(self) -> dict[str, Any]:
-        on, off = self.latencies(swapping=True), self.latencies(swapping=False)
+        on, off = self.latencies("swaps"), self.latencies("none")
         ratios = self.pair_ratios()
         percentiles = {
             f"p{q}_ms": {"swaps": round(_percentile(on, q), 2), "none": round(_percentile(off, q), 2)}
@@ -143,12 +149,13 @@ class SwapBenchmark:
             "failed": sum(bool(e.failed) for e in self.exchanges),
             "mixed_version": sum(bool(e.mixed) for e in self.exchanges),
             "publish_ms_max": round(max(self.publish_ms), 4),
-            "p99_ratio": round(_percentile(on, 99) / _percentile(off, 99), 3),
-            "p99_ratio_ci95": [round(bound, 3) for bound in self.ratio_interval()],
+            **self.ratio("swaps"),
             "p99_ratio_phases": {
                 "pairs": len(ratios),
                 **{f"p{q}": round(_percentile(ratios, q), 3) for q in (0, 25, 50, 75, 100) if ratios},
             },
+            **({"control": {"cpu_ms": self.plan.control_ms, **self.ratio("control")}}
+               if self.plan.control_ms else {}),
             "rss_growth_mb": round(self.rss_growth_mb, 1),
             **percentiles,
             "verify_ms_median": round(float(np.median(self.verify_ms)), 1),
@@ -157,7 +164,8 @@ class SwapBenchmark:
             "versions_seen": len({e.version for e in self.exchanges if e.version}),
             "clients": self.plan.clients,
             "picture": f"{self.plan.side}x{self.plan.side}",
-            "seconds": {"swaps": round(self.seconds(True), 1), "none": round(self.seconds(False), 1)},
+            "seconds": {kind: round(self.seconds(kind), 1) for kind in ("swaps", "none", "control")
+                        if self.seconds(kind)},
             "backend": self.backend,
             "settings": self.settings,
             "first_problem": reasons[0] if reasons else "",
@@ -172,7 +180,7 @@ class SwapBenchmark:
             f"{told[name]['swaps'] / told[name]['none']:8.2f}x"
             for name in ("p50_ms", "p90_ms", "p99_ms")
         ]
-        spread = told["p99_ratio_phases"]
+        spread, control = told["p99_ratio_phases"], told.get("control")
         low, high = told["p99_ratio_ci95"]
         return "\n".join([
             f"{told['swaps']} swaps in {told['seconds']['swaps']:.0f} s under {told['clients']} clients "
@@ -182,6 +190,8 @@ class SwapBenchmark:
             f"p99 ratio {told['p99_ratio']:.3f}, 95 % confidence {low:.3f} to {high:.3f}",
             *([f"p99 ratio of {spread['pairs']} pairs of phases: {spread['p0']:.2f} to {spread['p100']:.2f}, "
                f"median {spread['p50']:.2f}"] if spread["pairs"] else []),
+            *(["as much CPU time spent on nothing: p99 ratio {:.3f}, {:.3f} to {:.3f}".format(
+                control["p99_ratio"], *control["p99_ratio_ci95"])] if control else []),
             f"publish at most {told['publish_ms_max']:.3f} ms; verification {told['verify_ms_median']:.0f} "
             f"and loading {told['load_ms_median']:.0f} ms (medians, beside the traffic); "
             f"memory {told['rss_growth_mb']:+.1f} MB",
@@ -192,7 +202,7 @@ class SwapBenchmark:
 def _within(exchanges: Sequence[Exchange], phases: Sequence[Phase]) -> list[float]:
     """Latencies (ms) of the exchanges that lie within one of ``phases``; the first of those without swaps
     still feel the last swap, and do not count."""
-    spans = [(phase.begun_s + (0.0 if phase.swapping else _SEAM_S), phase.ended_s) for phase in phases]
+    spans = [(phase.begun_s + (_SEAM_S if phase.kind == "none" else 0.0), phase.ended_s) for phase in phases]
     return [
         1e3 * (e.ended_s - e.begun_s) for e in exchanges
         if not e.failed and any(begun <= e.begun_s and e.ended_s <= ended for begun, ended in spans)
@@ -224,17 +234,17 @@ def bench_swap(
         BenchError: a process does not start or ends early, or an activation is refused.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        port = _free_port()
+        port = free_port()
         settings = msgspec.structs.replace(
             settings, host="127.0.0.1", port=port, state_dir=f"{folder}/state", max_versions=_KEPT_VERSIONS,
             log_level="WARNING",
         )
-        site = stack.enter_context(_Process("-c", _PROGRAM, msgspec.json.encode(settings).decode()))
+        site = stack.enter_context(Process("-c", _PROGRAM, msgspec.json.encode(settings).decode()))
         backend = _await_ready(site, port)
         result = Path(folder) / "exchanges"
         spec = LoadSpec(port=port, clients=plan.clients, side=plan.side, result=str(result))
         load = stack.enter_context(
-            _Process("-m", "codec_runtime.benchmarks.swap_load", msgspec.json.encode(spec).decode())
+            Process("-m", "codec_runtime.benchmarks.swap_load", msgspec.json.encode(spec).decode())
         )
         load.await_line(READY)
         sender = stack.enter_context(
@@ -244,7 +254,11 @@ def bench_swap(
         def delivered(url: str, version: int) -> ActivationReport:
             return sender.submit(deliver, url, version).result()
 
-        reports, phases, growth = _swaps(site, port, plan, delivered, on_swap or (lambda: None))
+        spinner = stack.enter_context(Process(
+            "-m", "codec_runtime.benchmarks.swap_control", str(plan.control_ms),
+            str(settings.activation_share), str(settings.activation_nice),
+        ))
+        reports, phases, growth = _swaps(site, spinner, port, plan, delivered, on_swap or (lambda: None))
         load.finish()
         exchanges = msgspec.msgpack.decode(result.read_bytes(), type=list[Exchange])
     return SwapBenchmark(
@@ -259,35 +273,48 @@ def bench_swap(
 
 
 def _swaps(
-    site: _Process, port: int, plan: Plan, deliver: Callable[[str, int], ActivationReport],
+    site: Process, spinner: Process, port: int, plan: Plan, deliver: Callable[[str, int], ActivationReport],
     on_swap: Callable[[], object],
 ) -> tuple[list[ActivationReport], list[Phase], float]:
-    """Phases without and with swaps in turn, until all swaps are done."""
+    """Phases without and with swaps, or the control, in turn, until all swaps are done."""
     reports: list[ActivationReport] = []
     phases: list[Phase] = []
     rss: list[float] = []
     interval = plan.seconds / plan.swaps
     at_a_time = max(1, round(plan.phase_s / interval))
-    while len(reports) < plan.swaps:
-        quiet = Phase(False, time.monotonic())
+
+    def quiet_phase() -> None:
+        phases.append(Phase("none", time.monotonic()))
         time.sleep(_SEAM_S + plan.phase_s)
-        quiet.ended_s = time.monotonic()
-        busy = Phase(True, quiet.ended_s)
-        due = busy.begun_s
-        for _ in range(min(at_a_time, plan.swaps - len(reports))):
+        phases[-1].ended_s = time.monotonic()
+
+    def busy_phase(kind: Kind, times: int, do: Callable[[], None]) -> None:
+        phases.append(Phase(kind, time.monotonic()))
+        due = phases[-1].begun_s
+        for _ in range(times):
             time.sleep(max(0.0, due - time.monotonic()))
-            version = plan.first_version + len(reports)
-            report = deliver(f"http://127.0.0.1:{port}", version)
-            if report.outcome != "activated":
-                raise BenchError(f"version {version}: {report.outcome} {report.error} {report.detail}")
-            _direct(port, plan, version)
-            reports.append(report)
-            rss.append(site.rss_mb())
-            on_swap()
+            do()
             due += interval
         time.sleep(max(0.0, due - time.monotonic()))
-        busy.ended_s = time.monotonic()
-        phases += [quiet, busy]
+        phases[-1].ended_s = time.monotonic()
+
+    def swap() -> None:
+        version = plan.first_version + len(reports)
+        report = deliver(f"http://127.0.0.1:{port}", version)
+        if report.outcome != "activated":
+            raise BenchError(f"version {version}: {report.outcome} {report.error} {report.detail}")
+        _direct(port, plan, version)
+        reports.append(report)
+        rss.append(site.rss_mb())
+        on_swap()
+
+    while len(reports) < plan.swaps:
+        quiet_phase()
+        times = min(at_a_time, plan.swaps - len(reports))
+        busy_phase("swaps", times, swap)
+        if plan.control_ms:
+            quiet_phase()
+            busy_phase("control", times, lambda: spinner.exchange("spend"))
     time.sleep(_SEAM_S)
     return reports, phases, rss[-1] - rss[min(_UNCOUNTED_SWAPS, len(rss)) - 1]
 
@@ -304,85 +331,19 @@ def _direct(port: int, plan: Plan, version: int) -> None:
             for number in range(plan.clients)
         ],
     )
-    status, _ = _ask(port, "POST", paths.DIRECTIVES, msgspec.msgpack.encode(batch))
+    status, _ = ask(port, "POST", paths.DIRECTIVES, msgspec.msgpack.encode(batch))
     if status != 200:
         raise BenchError(f"directives were answered {status}")
 
 
-def _await_ready(site: _Process, port: int) -> str:
+def _await_ready(site: Process, port: int) -> str:
     """Wait for the runtime; the name of its backend."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline and site.alive():
         try:
-            if _ask(port, "GET", "/v2/health/ready")[0] == 200:
-                text = _ask(port, "GET", "/metrics")[1].decode()
+            if ask(port, "GET", "/v2/health/ready")[0] == 200:
+                text = ask(port, "GET", "/metrics")[1].decode()
                 return text.partition('backend_info{backend="')[2].partition('"')[0]
         except OSError:
             time.sleep(0.1)
     raise BenchError("the runtime process did not become ready")
-
-
-def _ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request(method, path, body)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class _Process:
-    """A Python process of the benchmark; a context that ends it."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=dict(os.environ, OMP_NUM_THREADS="1"),
-        )
-
-    def __enter__(self) -> _Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def await_line(self, line: str) -> None:
-        """Read its output up to ``line``.
-
-        Raises:
-            BenchError: it ended before.
-        """
-        assert self._process.stdout is not None
-        if not any(line in said for said in iter(self._process.stdout.readline, "")):
-            raise BenchError(f"a process of the benchmark ended early, exit code {self._process.wait()}")
-
-    def rss_mb(self) -> float:
-        """Resident memory."""
-        text = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(text.partition("VmRSS:")[2].split()[0]) / 1024
-
-    def finish(self) -> None:
-        """End its input and wait.
-
-        Raises:
-            BenchError: it failed.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        if self._process.wait(120) != 0:
-            raise BenchError(f"the load process ended with {self._process.returncode}")

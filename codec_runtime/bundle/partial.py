@@ -195,12 +195,13 @@ class PartialFiles:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab", buffering=0) as file:
-                for part in parts:
-                    _write(file, part)
-                    digest.update(part)
-                    have += len(part)
-                    if content is not None:
-                        content += part
+                # In one piece: each call that lets go of the interpreter's lock waits for it afterwards.
+                data = b"".join(parts)
+                _write(file, data)
+                digest.update(data)
+                have += len(data)
+                if content is not None:
+                    content += data
             self._hashes[path] = have, digest
             if content is not None:
                 self._contents[path] = content

@@ -69,7 +69,7 @@ class RuntimeSettings(msgspec.Struct, frozen=True, kw_only=True):
     torch_threads: Positive = 1
     inference_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 2
     activation_nice: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
-    activation_share: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 0.8
+    activation_share: Annotated[float, msgspec.Meta(ge=0.05, le=1)] = 0.5
     max_queue: Positive = 64
     request_timeout_s: Seconds = 30.0
     max_batch: Positive = 32

@@ -225,6 +225,8 @@ def test_the_adapters_update_is_waited_for_while_it_goes_on_and_not_for_ever():
     assert [adapter_settled([noticed, began, failed], t, 45.0) for t in (74.0, 76.0)] == [False, True]
     recovered = RunEvent(50.0, "alignment_recovered", "", of_adapter=True)
     assert adapter_settled([noticed, began, recovered], 51.0, 45.0)
+    low = RunEvent(50.0, "alignment_low", "", of_adapter=True)
+    assert adapter_settled([noticed, began, low], 51.0, 45.0)
     late = RunEvent(340.0, "round_started", "", of_adapter=True)
     assert adapter_settled([late], 346.0, 45.0)
 

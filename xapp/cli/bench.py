@@ -173,7 +173,10 @@ def bench_swap_command(
     weights: Annotated[Path | None, typer.Option(help="Bundle root; default: shipped weights.")] = None,
     backend: Annotated[Literal["auto", "torch", "openvino"], typer.Option()] = "auto",
     nice: Annotated[int, typer.Option(help="Niceness of preparing new weights.", min=0, max=19)] = 10,
-    share: Annotated[float, typer.Option(help="Of the time that it computes.", min=0.05, max=1)] = 0.8,
+    share: Annotated[float, typer.Option(help="Of the time that it computes.", min=0.05, max=1)] = 0.5,
+    control: Annotated[
+        float, typer.Option(help="CPU ms of a control in place of a swap, in phases of its own.", min=0)
+    ] = 0.0,
     threads: Annotated[int, typer.Option(help="Threads of one inference.", min=1, max=64)] = 1,
     fast: Annotated[bool, typer.Option("--fast", help="Tiny networks, four swaps: a trial run.")] = False,
     json_: JsonFlag = False,
@@ -213,6 +216,7 @@ def bench_swap_command(
             plan = Plan(
                 swaps=swaps, seconds=seconds, phase_s=phase_s, clients=clients, side=side,
                 first_version=pair.decoder.version + 1, encoder_version=pair.encoder.version, decoder=decoder,
+                control_ms=control,
             )
             with closing(updates), tqdm(total=swaps, unit="swap", desc="bench", file=sys.stderr) as bar:
                 result = bench_swap(settings, plan, updates.deliver, bar.update)

@@ -66,6 +66,12 @@ class Recovery:
         """None while too few have been heard."""
         return self.total / self.reports if self.reports >= RECOVERY_REPORTS else None
 
+    @property
+    def kind(self) -> str:
+        """Of its event: whether at least half of what the drift took came back."""
+        half = (self.before + self.during) / 2.0
+        return "alignment_recovered" if self.after is not None and self.after >= half else "alignment_low"
+
 
 class AlignmentUpdates:
     """See the module docstring.
@@ -277,7 +283,7 @@ class AlignmentUpdates:
             return
         self._metrics.show(recovery)
         self._status.events.add(
-            "alignment_recovered",
+            recovery.kind,
             f"{source.group}: {source.what} of {source.encoder} {recovery.before:.2f} before the drift, "
             f"{recovery.during:.2f} in it, {recovery.after:.2f} with {recovery.adapter} {recovery.version}",
             group=source.group,

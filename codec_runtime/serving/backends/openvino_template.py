@@ -14,7 +14,7 @@ weights. They are so large (3.4 and up) that such a network is far off what the 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -52,13 +52,17 @@ class CompiledTemplate:
                 tensor.copy_(_mark(index, tensor))
         exported = compiled(marked)
         self._exported = np.frombuffer(exported, np.uint8)
-        self._places = {name: _place(name, tensor, exported) for name, tensor in marked.state_dict().items()}
+        state = marked.state_dict()
+        self._places = {name: _place(name, tensor, exported) for name, tensor in state.items()}
+        spans = [(place, place + _bytes_of(state[name]).size) for name, place in self._places.items()]
+        self._rest = _gaps(spans, len(exported))
 
     def with_weights(self, state: Mapping[str, Tensor]) -> openvino.Tensor:
         """An exported compiled model with the tensors of ``state``; its memory is OpenVINO's own."""
         content = openvino.Tensor(openvino.Type.u8, openvino.Shape([self._exported.size]))
         target = content.data
-        target[:] = self._exported
+        for begin, end in self._rest:
+            target[begin:end] = self._exported[begin:end]
         for name, place in self._places.items():
             values = _bytes_of(state[name])
             target[place : place + values.size] = values
@@ -81,6 +85,16 @@ def _place(name: str, mark: Tensor, exported: bytes) -> int:
     if place < 0:
         raise ValueError(f"tensor {name} is not in the compiled network as it is")
     return place
+
+
+def _gaps(taken: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """What is left of ``size`` bytes between spans that do not overlap, or are the same."""
+    found, position = [], 0
+    for begin, end in sorted(taken):
+        if begin > position:
+            found.append((position, begin))
+        position = max(position, end)
+    return [*found, (position, size)]
 
 
 def _bytes_of(tensor: Tensor) -> npt.NDArray[np.uint8]:

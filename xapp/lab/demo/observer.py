@@ -33,6 +33,7 @@ _GOOD |= {"rollout_observing", "rollout_done", "round_done", "alignment_recovere
 _BAD = {
     "drift_detected",
     "alignment_drift",
+    "alignment_low",
     "peer_lost",
     "job_failed",
     "candidate_refused",

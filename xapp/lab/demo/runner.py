@@ -139,13 +139,13 @@ def prepare_folder(out: Path) -> None:
 
 
 def adapter_settled(events: Sequence[RunEvent], elapsed_s: float, end_s: float) -> bool:
-    """Whether confidence is back with a new adapter, or that is waited for no longer.
+    """Whether confidence with a new adapter is known, or that is waited for no longer.
 
     Args:
         events: oldest first. end_s: planned end of the live phase.
     """
     told = [event for event in events if event.of_adapter]
-    if any(event.kind == "alignment_recovered" for event in told):
+    if any(event.kind in ("alignment_recovered", "alignment_low") for event in told):
         return True
     if not told:
         return elapsed_s >= end_s + _ADAPTER_BEGIN_WAIT_S
