@@ -22,6 +22,8 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         band: relative excess over the best cut's cost that is put up with; patience: costs of a move lost
             beyond it before the move is made.
         move_ms: what a move costs beside sending weights.
+        memory_s: after which what users reported of link and server counts half; so one who left the server
+            when it was slow tries it again.
         deadline_ms, energy_mj: of one request; 0 for none. Where no cut keeps them, the best one counts.
         min_depth: operations between the input and what crosses, at least (privacy); always kept.
     """
@@ -35,6 +37,7 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     band: float = 0.1
     patience: float = 1.0
     move_ms: float = 50.0
+    memory_s: float = 30.0
     deadline_ms: float = 0.0
     energy_mj: float = 0.0
     min_depth: int = 0
@@ -52,6 +55,7 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ("band", 0.0, 10.0),
             ("patience", 0.0, 1000.0),
             ("move_ms", 0.0, 600_000.0),
+            ("memory_s", 0.1, 1e6),
             ("deadline_ms", 0.0, 600_000.0),
             ("energy_mj", 0.0, 1e9),
             ("min_depth", 0, 100_000),

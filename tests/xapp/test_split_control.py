@@ -203,6 +203,13 @@ def test_slow_tails_in_reports_send_users_back_to_their_devices() -> None:
     assert key is not None
     assert key[2] == ALL_ON_DEVICE.cut
     assert controller.counters.reports == 30
+    # Nobody reports of the server any more; in time it is tried again.
+    for second in range(30, 600, 2):
+        hear(table, ["ue-1"], 25.0, float(second))
+        controller.decide(float(second))
+    key = controller.cut_of(0)
+    assert key is not None
+    assert CUTS[key[2]].feature_bytes
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@
 - *Edge*: a line for each classifier at the site; the intercept is queue and overhead, the slope the server's
   slowness against its class.
 - *Device*: a line for each classifier and compute class.
+
+Network and edge also forget with time: nobody reports of a link or a server that all have left, and what they
+were when they were left is not what they are for ever.
 """
 
 from __future__ import annotations
@@ -57,6 +60,15 @@ class SplitEstimates:
         for column, newest in ((table.bit_s, _SHORT), (table.bit_long_s, _LONG)):
             before = column[rows]
             column[rows] = np.where(np.isnan(before), now, before + newest * (now - before))
+
+    def age(self, elapsed_s: float, options: SplitOptions) -> None:
+        """Let what was reported of links and the server count less; once a decision."""
+        kept = 0.5 ** (max(elapsed_s, 0.0) / options.memory_s)
+        for name in _NET_SUMS:
+            column = getattr(self._table, name)
+            column *= kept
+        for sums in self._edge.values():
+            np.multiply(sums, kept, out=sums)
 
     def link(self, rows: IntArray, options: SplitOptions) -> Link:
         """Of these rows, whose rates were noted."""
