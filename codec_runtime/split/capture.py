@@ -144,11 +144,11 @@ def _flattened(module: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphMo
     return pruned(module, graph)
 
 
-def pruned(weights: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+def pruned(weights: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
     """A module that runs ``graph`` with the weights it reads, without what leads to no output."""
-    module = fx.GraphModule(weights, graph)
-    module.graph.eliminate_dead_code()
-    return fx.GraphModule(module, module.graph).eval()
+    graph.owning_module = weights  # a call of a module is dead or not by what the module is
+    graph.eliminate_dead_code()
+    return fx.GraphModule(weights, graph).eval()
 
 
 def constants(graph: fx.Graph) -> frozenset[fx.Node]:
