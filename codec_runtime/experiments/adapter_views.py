@@ -103,9 +103,10 @@ def _over_errors(rows: Sequence[Mapping[str, Any]]) -> Figure:
         )
         if points:
             x, y, spreads = zip(*points, strict=True)
-            axes.errorbar(x, y, yerr=spreads, capsize=2, label=method, **_style(method))
+            axes.errorbar(x, y, yerr=spreads, capsize=2, marker="o", markersize=3, label=method,
+                          **_style(method))
     axes.set(xlabel="wrong labels (%)", ylabel="RSUM")
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=7)
     return figure
 
 
@@ -116,7 +117,7 @@ def _over_rounds(rows: Sequence[Mapping[str, Any]], level: str) -> Figure:
         axes.plot([step["round"] for step in curve], [step["rsum"] for step in curve], label=row["method"],
                   **_style(row["method"]))
     axes.set(xlabel="round", ylabel="RSUM", title=f"label errors: {level}{'' if level == 'mixed' else ' %'}")
-    axes.legend(fontsize=7)
+    figure.legend(loc="outside right upper", fontsize=7)
     return figure
 
 

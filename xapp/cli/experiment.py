@@ -358,7 +358,8 @@ def integers(text: str) -> tuple[int, ...]:
 
 
 def command_line(context: typer.Context) -> str:
-    """The command line as it was given; paths by their last name, without what changes no result."""
+    """The command line as it was given, without what changes no result; paths beyond the working directory by
+    their last name."""
     words = ["semcom experiment", str(context.info_name)]
     given: Mapping[str, Any] = context.params
     for option in context.command.params:
@@ -372,5 +373,6 @@ def command_line(context: typer.Context) -> str:
                 words.append(option.opts[0])
             else:
                 path = isinstance(one, Path) or (name == "start" and one != "scratch")
-                words.append(f"{option.opts[0]} {Path(one).name if path else one}")
+                beyond = path and (Path(one).is_absolute() or ".." in Path(one).parts)
+                words.append(f"{option.opts[0]} {Path(one).name if beyond else one}")
     return " ".join(words)
