@@ -172,6 +172,7 @@ async def _infer(request: Request, runtime: Runtime) -> Response:
     if text is not None and not (text.isascii() and text.isdigit() and len(text) < 19):
         raise ProtocolError(f"{HEADER_LENGTH}: a number is needed, got {text[:40]!r}")
     length = None if text is None else int(text)
+    runtime.inference.check_room()  # a body that nothing can be done with is not read into memory
     body = await read_body(request, runtime.settings.max_request_bytes)
     # Tensors written as JSON take long to parse; binary ones are only pointed at.
     if (len(body) if length is None else length) > _LONG_JSON_BYTES:

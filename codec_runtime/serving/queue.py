@@ -99,15 +99,20 @@ class RequestQueue(Generic[WorkT]):
         """Requests waiting or running."""
         return self._held.total()
 
+    def check_room(self) -> None:
+        """Raises: OverloadedError: no request would be let in now."""
+        depth = self.depth
+        if depth >= self._limit:
+            raise OverloadedError(f"{depth} inference requests are waiting, {self._limit} are let in")
+
     def push(self, job: Job[WorkT]) -> None:
         """Let a request in.
 
         Raises:
             OverloadedError, UnfairShareError: it is not in; try again after :meth:`retry_after_s`.
         """
+        self.check_room()
         depth = self.depth
-        if depth >= self._limit:
-            raise OverloadedError(f"{depth} inference requests are waiting, {self._limit} are let in")
         share = max(1, self._limit // (len(self._held) + 1))
         if 2 * depth >= self._limit and self._held[job.user] >= share:
             raise UnfairShareError(

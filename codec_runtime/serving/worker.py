@@ -42,6 +42,10 @@ class InferenceWorker:
         """Requests waiting or running."""
         return self._queue.depth
 
+    def check_room(self) -> None:
+        """Raises: OverloadedError: :meth:`submit` would refuse whoever asks now."""
+        self._queue.check_room()
+
     def retry_after_s(self) -> int:
         """What a refused request is told."""
         return self._queue.retry_after_s()

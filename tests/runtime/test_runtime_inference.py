@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import socket
 import threading
 import time
 from pathlib import Path
@@ -210,10 +211,19 @@ def test_full_queue_answers_503_and_control_stays_responsive(weights: Path, tmp_
                 time.sleep(0.001)
             refused = post("c")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert _answer_before_the_body(site.address) == "503"
             assert client.is_server_live()
             release.set()
             assert [answer.result(30).status_code for answer in waiting] == [200] * 4
         assert 'outcome="expired"} 1.0' in httpx.get(site.url + "/metrics").text
+
+
+def _answer_before_the_body(address: str) -> str:
+    host, _, port = address.partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /v2/models/encode/infer HTTP/1.1\r\nHost: {address}\r\nContent-Length: 1000000\r\n\r\n"
+        connection.sendall(head.encode())
+        return connection.recv(64).split()[1].decode()
 
 
 def test_a_client_that_went_away_is_not_computed(site: Site) -> None:
