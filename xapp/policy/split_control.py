@@ -172,6 +172,11 @@ class SplitController:
         """Every cut decided so far, for a runtime that restarted."""
         return self._directives(np.flatnonzero(self._served(self._table.cut >= 0)))
 
+    @property
+    def versions(self) -> frozenset[tuple[str, int]]:
+        """(Classifier, version) that the site serves."""
+        return frozenset((cut.network, cut.version) for cut in self._published)
+
     def users_by_cut(self) -> Counter[CutKey]:
         """Users by the cut in force."""
         cuts = self._table.cut[self._served(self._table.cut >= 0)]

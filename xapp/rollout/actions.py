@@ -142,6 +142,15 @@ class SignedAssignments:
         self._assign({site: [*own, bundle] for site, own in have.items() if bundle not in own})
         return f"director version {self.repository.versions()[DIRECTOR]} assigns it to {', '.join(sites)}"
 
+    def newest(self, site: str, kind: str) -> dict[str, int]:
+        """The newest version of each name of a kind among the bundles of a site."""
+        newest: dict[str, int] = {}
+        for bundle in self._bundles_of([site])[site]:
+            of_kind, name, version = bundle.split("/")
+            if of_kind == kind:
+                newest[name] = max(newest.get(name, 0), int(version))
+        return newest
+
     def take(self, rollout: Rollout, shared: bool) -> tuple[str, bool]:
         """Metadata that names the version no more; (line of history, whether sites can follow it).
 

@@ -1,6 +1,8 @@
 """Brings back what a site lost, e.g. when it was installed anew: versions that are assigned but not served.
 
-Each site is looked at by itself; one that refuses is asked less and less often.
+Each site is looked at by itself; one that refuses is asked less and less often. Of classifiers, which have no
+roll-outs, the newest version that is assigned counts; whether it is there is asked after each start of the
+runtime.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class LostBundles:
         self._rollouts = rollouts
         self._status = status
         self._refusals: dict[int, str] = {}
+        self._classifying: dict[int, str] = {}
 
     async def run(self) -> None:
         """Look at every site until cancelled."""
@@ -64,12 +67,14 @@ class LostBundles:
             As :func:`xapp.rollout.actions.push_to`.
         """
         catalog, adapters, signed = site.catalog, site.adapters, self._rollouts.signed
-        if not catalog.decoders or not (catalog.missing() or adapters.missing()):
+        if not catalog.decoders or not self._status.peers.is_up("runtime", site.label):
             return True
-        if not self._status.peers.is_up("runtime", site.label):
+        classifiers = await self._lost_classifiers(site)
+        if not (catalog.missing() or adapters.missing() or classifiers):
             return True
         await site.watch.refresh()
-        lost = {
+        lost = {*(await self._lost_classifiers(site) if classifiers else ())}
+        lost |= {
             f"{kind}/{family}/{version}"
             for kind, missing in (("decoder", catalog.missing()), ("adapter", adapters.missing()))
             for (group, family), version in missing.items()
@@ -88,7 +93,20 @@ class LostBundles:
         self._refusals.pop(site.index, None)
         await site.watch.refresh()
         still = {f"decoder/{f}/{v}" for (_, f), v in catalog.missing().items()}
-        return not lost & (still | {f"adapter/{f}/{v}" for (_, f), v in adapters.missing().items()})
+        still |= {f"adapter/{f}/{v}" for (_, f), v in adapters.missing().items()}
+        return not lost & (still | await self._lost_classifiers(site))
+
+    async def _lost_classifiers(self, site: SiteLink) -> set[str]:
+        instance = site.client.instance
+        if not instance or self._classifying.get(site.index) == instance:
+            return set()
+        signed = self._rollouts.signed
+        newest = await signed.call(signed.newest, site.name, "classifier")
+        served = site.splits.controller.versions
+        lost = {f"classifier/{name}/{version}" for name, version in set(newest.items()) - served}
+        if not lost:
+            self._classifying[site.index] = instance
+        return lost
 
     def _refused(self, site: SiteLink, reason: str) -> None:
         if self._refusals.get(site.index) != reason:
