@@ -48,6 +48,7 @@ def url(scene: Scene) -> Iterator[str]:
     web = Starlette(routes=rollout_routes(scene.driver, loopback_guard("127.0.0.1"), lambda: scene.now))
     server = QuietServer(uvicorn.Config(web, log_config=None, lifespan="off"))
     with bound_socket("127.0.0.1", 0) as listening:
+        listening.listen()  # who connects before the server runs waits instead of being refused
         port = listening.getsockname()[1]
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
