@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ import msgspec
 import numpy as np
 
 from codec_runtime.benchmarks.codec import BenchError, machine
+from codec_runtime.benchmarks.swap_control import SPENT
 from codec_runtime.benchmarks.swap_load import PREFIX, READY, SNR_DB, Exchange, LoadSpec, user_name
 from codec_runtime.benchmarks.swap_process import Process, ask, free_port
 from codec_runtime.benchmarks.swap_statistics import p99_ratio_interval
@@ -257,7 +259,7 @@ def bench_swap(
         spinner = stack.enter_context(Process(
             "-m", "codec_runtime.benchmarks.swap_control", str(plan.control_ms),
             str(settings.activation_share), str(settings.activation_nice),
-        ))
+        )) if plan.control_ms else None
         reports, phases, growth = _swaps(site, spinner, port, plan, delivered, on_swap or (lambda: None))
         load.finish()
         exchanges = msgspec.msgpack.decode(result.read_bytes(), type=list[Exchange])
@@ -273,7 +275,11 @@ def bench_swap(
 
 
 def _swaps(
-    site: Process, spinner: Process, port: int, plan: Plan, deliver: Callable[[str, int], ActivationReport],
+    site: Process,
+    spinner: Process | None,
+    port: int,
+    plan: Plan,
+    deliver: Callable[[str, int], ActivationReport],
     on_swap: Callable[[], object],
 ) -> tuple[list[ActivationReport], list[Phase], float]:
     """Phases without and with swaps, or the control, in turn, until all swaps are done."""
@@ -312,9 +318,9 @@ def _swaps(
         quiet_phase()
         times = min(at_a_time, plan.swaps - len(reports))
         busy_phase("swaps", times, swap)
-        if plan.control_ms:
+        if spinner is not None:
             quiet_phase()
-            busy_phase("control", times, lambda: spinner.exchange("spend"))
+            busy_phase("control", times, partial(spinner.exchange, "spend", SPENT))
     time.sleep(_SEAM_S)
     return reports, phases, rss[-1] - rss[min(_UNCOUNTED_SWAPS, len(rss)) - 1]
 

@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Final
 
+SPENT: Final = "spent"
 _TURN_S: Final = 0.01
 
 
@@ -32,7 +33,7 @@ def main(arguments: list[str]) -> None:
     os.nice(nice)
     for _ in sys.stdin:
         spend(1e-3 * cpu_ms, share)
-        print("spent", flush=True)
+        print(SPENT, flush=True)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -80,19 +81,10 @@ class Process:
         if self._process.wait(120) != 0:
             raise BenchError(f"the load process ended with {self._process.returncode}")
 
-    def exchange(self, line: str) -> None:
-        """Write a line and wait for one.
-
-        Raises:
-            BenchError: it ended.
-        """
+    def exchange(self, line: str, answer: str) -> None:
+        """Write a line, and read up to ``answer`` as :meth:`await_line` does."""
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # that it ended is found by reading
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-            answered = bool(self._process.stdout.readline())
-        except BrokenPipeError:
-            answered = False
-        if not answered:
-            raise BenchError(f"a process of the benchmark ended early, exit code {self._process.wait()}")
+        self.await_line(answer)

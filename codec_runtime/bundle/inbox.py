@@ -25,7 +25,6 @@ Area = Literal["metadata", "targets"]
 
 _SAFE = re.compile(r"[A-Za-z0-9._/-]{1,256}", re.ASCII)
 _HASH_PREFIX = re.compile(r"^[0-9a-f]{64}\.")
-_PATIENCE_S = 10.0
 _VERSIONED = re.compile(r"^(\d+)\.(?!root\.)([a-z-]+)\.json$")
 
 
@@ -67,7 +66,7 @@ class Inbox:
         max_files: int,
         max_partials: int = 16,
         partial_max_age_s: float = 86_400.0,
-        patience_s: float = _PATIENCE_S,
+        patience_s: float = 10.0,
         reached: Reached = unobserved,
     ) -> None:
         self.directory = directory

@@ -212,6 +212,22 @@ def test_slow_tails_in_reports_send_users_back_to_their_devices() -> None:
     assert CUTS[key[2]].feature_bytes
 
 
+def test_what_users_of_one_site_reported_is_not_forgotten_faster_for_other_sites_that_decide() -> None:
+    def weight_after(other_sites: int) -> float:
+        table, controller = scene({"ue-1": "wearable"}, snr_db=25.0, site=0)
+        others = [SplitController(table, QUIET, 3.0, site) for site in range(1, other_sites + 1)]
+        cut = _decided(controller, 0.1)["ue-1"]
+        for _ in range(10):
+            controller.note_report(_report("ue-1", cut, device_class="wearable", network_ms=900.0))
+        for second in range(1, 21):
+            for each in (controller, *others):
+                each.decide(float(second))
+        return float(table.net_w[0])
+
+    assert weight_after(0) > 0.0
+    assert weight_after(4) == weight_after(0)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 
+from codec_runtime.benchmarks.swap_process import free_port
 from codec_runtime.contract import paths
 from codec_runtime.serving.settings import ENV_PREFIX
 
@@ -40,7 +40,7 @@ def runtime_server(state: Path, trusted_root: Path) -> Iterator[str]:
         "ACTIVATION_NICE": "0",  # no users to give way to, and the reference does not
         "LOG_LEVEL": "ERROR",
     }
-    port = _free_port()
+    port = free_port()
     program = [sys.executable, "-m", "xapp.cli", "runtime", "--port", str(port)]
     environment = {f"{ENV_PREFIX}_{name}": value for name, value in settings.items()}
     with _process(program, state / "log", environment) as process:
@@ -53,7 +53,7 @@ def runtime_server(state: Path, trusted_root: Path) -> Iterator[str]:
 def raw_server(folder: Path) -> Iterator[str]:
     """The reference; yields its URL. Raises BenchError as :func:`runtime_server`."""
     folder.mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     program = [sys.executable, "-m", "xapp.benchmarks.raw_upload", str(port), str(folder)]
     with _process(program, folder / "log", {}) as process:
         url = f"http://127.0.0.1:{port}"
@@ -87,9 +87,3 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         except httpx.HTTPError:
             time.sleep(0.05)
     raise BenchError(f"no answer from {url}: {log.read_text()[-500:] or 'the log is empty'}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

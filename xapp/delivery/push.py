@@ -16,7 +16,7 @@ import hashlib
 import logging
 import math
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -184,6 +184,10 @@ class _Along:
     def size(self) -> int:
         return sum(len(data) for data in [*self.targets.values(), *self.metadata.values()])
 
+    def others(self, plan: PushPlan) -> list[Transfer]:
+        """Of the plan, what travels by itself."""
+        return [transfer for transfer in plan.transfers if transfer not in self.transfers]
+
 
 class _Push:
     """One push on its way."""
@@ -244,7 +248,7 @@ class _Push:
     def _soon_there(self, plan: PushPlan, along: _Along) -> bool:
         """Whether the last chunk of every large file can go now: then the site verifies what comes while it
         comes. It does one activation at a time, so it is not made to wait for a long transfer."""
-        large = [transfer for transfer in plan.transfers if transfer not in along.transfers]
+        large = along.others(plan)
         limit = min(_SOON_S * self._options.rate, _LANES * self._options.chunk_bytes)
         return 0 < len(large) <= _LANES and sum(transfer.missing for transfer in large) <= limit
 
@@ -258,11 +262,11 @@ class _Push:
     ) -> ActivationReport:
         """Send the large files and activate at once; if the site does not wait as long, activate again."""
         await self._put_all(alone)
-        coming = [transfer.hashed for transfer in plan.transfers if transfer not in along.transfers]
+        along.coming = [transfer.hashed for transfer in along.others(plan)]
         answers: list[ActivationReport] = []
 
         async def activate() -> None:
-            answers.append(await self._activate(bundles, replace(along, coming=coming)))
+            answers.append(await self._activate(bundles, along))
 
         await _together(self._send(plan, tell, along), activate())
         if answers[0].outcome == "refused" and answers[0].error == _NOT_THERE:
@@ -310,7 +314,7 @@ class _Push:
         return tell
 
     async def _send(self, plan: PushPlan, tell: Tell, along: _Along) -> None:
-        alone = [transfer for transfer in plan.transfers if transfer not in along.transfers]
+        alone = along.others(plan)
         small = [transfer for transfer in alone if transfer.size <= _SMALL]
         large = iter([transfer for transfer in alone if transfer.size > _SMALL])
         lanes = [self._send_files(large, tell) for _ in range(_LANES)]

@@ -192,7 +192,8 @@ class SplitController:
         """Decide about all active users that classify; returns the directives that changed."""
         elapsed_s = self.options.period_s if math.isnan(self._decided_s) else now_s - self._decided_s
         self._decided_s = now_s
-        self._estimates.age(elapsed_s, self.options)
+        own = self._served(np.ones(len(self._table.site), dtype=np.bool_))
+        self._estimates.age(own, elapsed_s, self.options)
         self.moved = []
         if not self._published:
             return []

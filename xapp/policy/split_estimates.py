@@ -25,7 +25,7 @@ from codec_runtime.contract.classification import SplitReport
 from xapp.split.latency import EdgeLoad, Floats, Link
 from xapp.split.line_fit import SUMS, LinePrior, Lines, add_sample, fitted_lines
 from xapp.split_options import SplitOptions
-from xapp.telemetry.columns import FloatArray, IntArray
+from xapp.telemetry.columns import BoolArray, FloatArray, IntArray
 from xapp.telemetry.radio_quality import MOST_EFFICIENCY, SHANNON_SHARE
 from xapp.telemetry.user_table import UserTable
 
@@ -61,12 +61,15 @@ class SplitEstimates:
             before = column[rows]
             column[rows] = np.where(np.isnan(before), now, before + newest * (now - before))
 
-    def age(self, elapsed_s: float, options: SplitOptions) -> None:
-        """Let what was reported of links and the server count less; once a decision."""
+    def age(self, rows: BoolArray, elapsed_s: float, options: SplitOptions) -> None:
+        """Let what was reported of links and the server count less; once a decision.
+
+        Args:
+            rows: mask of the site's own; other sites share the table.
+        """
         kept = 0.5 ** (max(elapsed_s, 0.0) / options.memory_s)
         for name in _NET_SUMS:
-            column = getattr(self._table, name)
-            column *= kept
+            getattr(self._table, name)[rows] *= kept
         for sums in self._edge.values():
             np.multiply(sums, kept, out=sums)
 

@@ -69,11 +69,10 @@ class LostBundles:
         catalog, adapters, signed = site.catalog, site.adapters, self._rollouts.signed
         if not catalog.decoders or not self._status.peers.is_up("runtime", site.label):
             return True
-        classifiers = await self._lost_classifiers(site)
-        if not (catalog.missing() or adapters.missing() or classifiers):
+        if not (catalog.missing() or adapters.missing() or await self._lost_classifiers(site)):
             return True
         await site.watch.refresh()
-        lost = {*(await self._lost_classifiers(site) if classifiers else ())}
+        lost = await self._lost_classifiers(site)
         lost |= {
             f"{kind}/{family}/{version}"
             for kind, missing in (("decoder", catalog.missing()), ("adapter", adapters.missing()))
