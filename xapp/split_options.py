@@ -25,6 +25,8 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         memory_s: after which what users reported of link and server counts half; so one who left the server
             when it was slow tries it again.
         deadline_ms, energy_mj: of one request; 0 for none. Where no cut keeps them, the best one counts.
+        per_disagreement: an answer other than the uncut network's, in seconds of latency: what a cut whose
+            features are squeezed must save. min_agreement: cuts that agree less often are never chosen.
         min_depth: operations between the input and what crosses, at least (privacy); always kept.
     """
 
@@ -40,6 +42,8 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     memory_s: float = 30.0
     deadline_ms: float = 0.0
     energy_mj: float = 0.0
+    per_disagreement: float = 0.5
+    min_agreement: float = 0.0
     min_depth: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,8 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             ("memory_s", 0.1, 1e6),
             ("deadline_ms", 0.0, 600_000.0),
             ("energy_mj", 0.0, 1e9),
+            ("per_disagreement", 0.0, 1e6),
+            ("min_agreement", 0.0, 1.0),
             ("min_depth", 0, 100_000),
         ):
             value = getattr(self, name)

@@ -6,12 +6,15 @@ a convolution or a linear layer; input channels of a transposed convolution),
     s_c = max|x_c| / 127,  q_c = round(x_c / s_c) in -127..127,  x'_c = q_c s_c,
 
 so that \|x'_c - x_c\| <= s_c / 2. ``NAME`` holds q (I8) and ``NAME.scale`` holds s (F32, one value a channel;
-0 for a channel of zeros). Vectors (biases, slopes) are few and sensitive: they stay F16. All of it are plain
-safetensors tensors; the runtime serves fp32, so this saves bytes on the way and on disk, not time.
+0 for a channel of zeros). Vectors (biases, slopes) are few and sensitive: they stay F16. Coding tables
+(``...tables.NAME``) are always F32: they are integers up to 2^16, and a range decoder loses its place with
+the first that differs. All of it are plain safetensors tensors; the runtime serves fp32, so this saves bytes
+on the way and on disk, not time.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,6 +28,7 @@ from codec_runtime.contract.bundle import Storage, StorageLoss
 SCALE_SUFFIX = ".scale"
 SERVED_DTYPES = {"F16": torch.float16, "F32": torch.float32}
 _LEVELS = 127
+_EXACT = re.compile(r"(.*\.)?tables\.[^.]+")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def store_state(state: Mapping[str, Tensor], storage: Storage) -> StoredState:
             raise DtypeError(f"tensor {name} is {given.dtype}; a bundle holds floating-point parameters")
         if not torch.isfinite(given).all():
             raise NonFiniteError(f"tensor {name}: NaN or infinity")
-        if storage == "I8" and given.dim() >= 2 and given.numel():
+        kept: Storage = "F32" if _EXACT.fullmatch(name) else storage
+        if kept == "I8" and given.dim() >= 2 and given.numel():
             scale_name = name + SCALE_SUFFIX
             if scale_name in state:
                 raise SpecError(f"tensor {scale_name}: the name is needed for the int8 scale of {name}")
@@ -70,7 +75,7 @@ def store_state(state: Mapping[str, Tensor], storage: Storage) -> StoredState:
             quantised[name] = scale_name
             served = dequantise(tensors[name], tensors[scale_name])
         else:
-            dtype = SERVED_DTYPES["F16" if storage == "I8" else storage]
+            dtype = SERVED_DTYPES["F16" if kept == "I8" else kept]
             tensors[name] = given.to(dtype).contiguous()
             served = tensors[name].float()
         if not torch.isfinite(served).all():

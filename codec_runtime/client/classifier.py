@@ -280,7 +280,7 @@ class SplitClassifier:
                 "head not taken", extra={"cut": cut.cut, "error": type(error).__name__, "reason": str(error)}
             )
             return picture
-        return Plan(cut, picture.size, head.parts.key, head)
+        return Plan(cut, picture.size, head.coder, head)
 
     def _move(self, plan: Plan) -> None:
         if self._plan is None or self._plan.identity != plan.identity:

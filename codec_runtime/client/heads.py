@@ -13,24 +13,18 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from codec_runtime.bundle.errors import BundleError, NoTrustedRootError, RefusalError
+from codec_runtime.bundle.errors import NoTrustedRootError, RefusalError
 from codec_runtime.bundle.files import write_atomic
 from codec_runtime.bundle.inbox import Inbox
 from codec_runtime.bundle.manifest_file import MANIFEST_LIMIT
 from codec_runtime.bundle.store import WEIGHTS_LIMIT
 from codec_runtime.bundle.trust import BundleInstaller
 from codec_runtime.client.connection import SiteConnection
-from codec_runtime.client.plan import Head
 from codec_runtime.contract import paths
 from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest
 from codec_runtime.contract.classification import PublishedCut
-from codec_runtime.split.bundles import (
-    blank_graph,
-    head_digest,
-    loaded_head,
-    parts_of,
-    published_cuts,
-)
+from codec_runtime.split.bundles import blank_graph
+from codec_runtime.split.parts import CutParts, device_parts, head_digest
 
 _METADATA_LIMIT: Final = 4 << 20
 _MOST_FILES: Final = 256
@@ -55,10 +49,10 @@ class HeadStore:
         self._trusted_root = trusted_root
         self._site = site
         self._manifests: dict[tuple[str, int], BundleManifest] = {}
-        self._heads: dict[tuple[str, int, str], Head] = {}
+        self._heads: dict[tuple[str, int, str], CutParts] = {}
         self._one_at_a_time = asyncio.Lock()
 
-    async def head(self, cut: PublishedCut) -> Head:
+    async def head(self, cut: PublishedCut) -> CutParts:
         """A cut's head, ready to run. The first one of a network takes seconds, for its graph.
 
         Raises:
@@ -72,16 +66,8 @@ class HeadStore:
                 data = await self._weights(manifest, cut)
                 if len(self._heads) >= _HEADS_KEPT:
                     self._heads.pop(next(iter(self._heads)))
-                self._heads[named] = await asyncio.to_thread(self._assembled, manifest, cut, data)
+                self._heads[named] = await asyncio.to_thread(_assembled, manifest, cut, data)
             return self._heads[named]
-
-    def _assembled(self, manifest: BundleManifest, cut: PublishedCut, data: bytes) -> Head:
-        traced = blank_graph(manifest)
-        spec = next((c for c in published_cuts(manifest, traced.graph) if c.id == cut.cut), None)
-        if spec is None:
-            raise BundleError(f"cut {cut.cut[:32]!r} is not signed with {cut.network} version {cut.version}")
-        parts = parts_of(manifest, traced, spec)
-        return Head(parts, loaded_head(manifest, parts.head, data, cut.cut))
 
     async def _manifest(self, network: str, version: int) -> BundleManifest:
         known = self._manifests.get((network, version))
@@ -132,6 +118,10 @@ class HeadStore:
         if hashlib.sha256(data).hexdigest() == digest:
             _keep(kept, data)
         return data
+
+
+def _assembled(manifest: BundleManifest, cut: PublishedCut, data: bytes) -> CutParts:
+    return device_parts(manifest, blank_graph(manifest), cut.cut, data)
 
 
 def _keep(place: Path, data: bytes) -> None:

@@ -8,24 +8,16 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx
 
 from codec_runtime.contract.bundle import BundleManifest
 from codec_runtime.contract.classification import PublishedCut
-from codec_runtime.split.bundles import CutParts
 from codec_runtime.split.classifiers import PICTURE_OFFSET, PICTURE_SCALE
-from codec_runtime.split.streams import StreamKey, encode_tensors, stream_key
+from codec_runtime.split.coders import Coder, EightBitCoder
+from codec_runtime.split.parts import CutParts
+from codec_runtime.split.streams import stream_key
 
 Floats = NDArray[np.float32]
 LARGEST_PICTURE: Final = 512
-
-
-@dataclass(frozen=True)
-class Head:
-    """The device's part of a cut: its layout, and the operations with their weights."""
-
-    parts: CutParts
-    module: fx.GraphModule
 
 
 @dataclass(frozen=True)
@@ -41,14 +33,14 @@ class Plan:
     """A cut to follow.
 
     Attributes:
-        cut: as published. size: edge of the picture. key: what its streams name.
-        head: None where the picture itself is sent.
+        cut: as published. size: edge of the picture. coder: makes what is sent.
+        head: the cut with its head's weights; None where the picture itself is sent.
     """
 
     cut: PublishedCut
     size: int
-    key: StreamKey
-    head: Head | None = field(default=None, repr=False)
+    coder: Coder
+    head: CutParts | None = field(default=None, repr=False)
 
     @property
     def identity(self) -> tuple[str, int, str]:
@@ -65,13 +57,12 @@ class Plan:
         """
         given = network_input(picture, self.size)
         if self.head is None:
-            return Computed(encode_tensors([given], [True], self.key))
-        parts = self.head.parts
+            return Computed(self.coder.encode([given]))
         with torch.inference_mode():
-            features, answer = self.head.module(torch.from_numpy(given))
-        if parts.on_device:
+            features, answer = self.head.head(torch.from_numpy(given))
+        if self.head.on_device:
             return Computed(logits=answer[0].reshape(-1).numpy())
-        return Computed(encode_tensors([f.numpy() for f in features], parts.pictures, self.key))
+        return Computed(self.coder.encode([tensor.numpy() for tensor in features]))
 
 
 def network_input(picture: NDArray[np.uint8], size: int) -> Floats:
@@ -102,4 +93,4 @@ def picture_plan(manifest: BundleManifest, cuts: list[PublishedCut]) -> Plan | N
         return None
     if cut is None or key is None or not isinstance(size, int) or not 1 <= size <= LARGEST_PICTURE:
         return None
-    return Plan(cut, size, key)
+    return Plan(cut, size, EightBitCoder(((1, 3, size, size),), (True,), key))

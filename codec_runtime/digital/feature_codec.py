@@ -86,15 +86,24 @@ class FeatureCodec:
     Args:
         tables: shared by both ends.
         cut: 8 bytes that name cut or codec; streams of others are refused.
+        model: 8 bytes that name the weights, where streams of other weights with the same tables are to be
+            refused, too; the tables' digest if None.
         chunks: parts of a stream; each costs about 12 bytes.
         max_values: of a stream; bounds time and memory of one call.
     """
 
     def __init__(
-        self, tables: CodingTables, cut: bytes, *, chunks: int = 4, max_values: int = MAX_VALUES
+        self,
+        tables: CodingTables,
+        cut: bytes,
+        *,
+        model: bytes | None = None,
+        chunks: int = 4,
+        max_values: int = MAX_VALUES,
     ) -> None:
-        if len(cut) != 8 or chunks < 1:
-            raise ValueError("want eight bytes of cut id and at least one chunk")
+        self.model = tables.digest if model is None else model
+        if len(cut) != 8 or len(self.model) != 8 or chunks < 1:
+            raise ValueError("want eight bytes each of cut and model, and at least one chunk")
         self.tables = tables
         self.cut = cut
         self.counts = StreamCounts()
@@ -277,7 +286,7 @@ class FeatureCodec:
         self, point: int, channels: int, shape: tuple[int, ...], picture: tuple[int, int], length: int = 0
     ) -> Header:
         return Header(
-            point=point, model=self.tables.digest, cut=self.cut, channels=channels, height=shape[1],
+            point=point, model=self.model, cut=self.cut, channels=channels, height=shape[1],
             width=shape[2], chunks=min(self._chunks, channels), fixed_bits=length, picture=picture,
         )
 
@@ -319,8 +328,8 @@ class FeatureCodec:
         return [tables.frequencies[point, c, : tables.widths[point, c]] for c in chosen]
 
     def _check(self, header: Header) -> None:
-        if header.model != self.tables.digest:
-            raise WrongModelError(f"made with tables {header.model.hex()}, not {self.tables.digest.hex()}")
+        if header.model != self.model:
+            raise WrongModelError(f"made with {header.model.hex()}, not {self.model.hex()}")
         if header.cut != self.cut:
             raise WrongModelError(f"of cut {header.cut.hex()}, not {self.cut.hex()}")
         if header.point >= self.tables.points or header.channels > self.tables.sent[header.point]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from codec_runtime.serving.batching import OtherWork
 from codec_runtime.serving.codec_models import Result, integer_parameter, text_parameter
 from codec_runtime.serving.open_inference import InferRequest, Parameter, ProtocolError, take_input
 from codec_runtime.serving.registry import LoadedClassifier, Models, UnknownModelError
-from codec_runtime.split.bundles import CutParts
-from codec_runtime.split.streams import decode_tensors
+from codec_runtime.split.coders import Arrived
+from codec_runtime.split.parts import CutParts
 
 CLASSIFY_TAIL = "classify_tail"
 DEFAULT_TOP = 5
@@ -95,18 +95,18 @@ async def run_classify(
     wanted = version if version is not None else integer_parameter(request, "version", None)
     classifier = classifier_of(models, text_parameter(request, "network", ""), wanted)
     parts = _cut_of(classifier, text_parameter(request, "cut", ""))
-    features = await _features(request, parts)
+    arrived = await _arrived(request, parts)
     top = integer_parameter(request, "top", DEFAULT_TOP)
     assert top is not None
     logits = await compute(OtherWork(
-        partial(_tail, parts, features), pixels=classifier.pixels, key=(CLASSIFY_TAIL, id(parts))
+        partial(_tail, parts, arrived.tensors), pixels=classifier.pixels, key=(CLASSIFY_TAIL, id(parts))
     ))
     if not 1 <= top <= logits.size:
         raise ProtocolError(f"parameter 'top': want 1..{logits.size}, got {top}")
     published = parts.published
     told: dict[str, Parameter] = {
         "network": published.network, "version": published.version, "cut": published.cut,
-        "edge_ms": 1e3 * (time.perf_counter() - started),
+        "edge_ms": 1e3 * (time.perf_counter() - started), "stream": arrived.form,
     }
     if directive is not None:
         told.update(
@@ -159,22 +159,22 @@ def _cut_of(classifier: LoadedClassifier, cut: str) -> CutParts:
     return parts
 
 
-async def _features(request: InferRequest, parts: CutParts) -> list[Array]:
+async def _arrived(request: InferRequest, parts: CutParts) -> Arrived:
     stream = take_input(request, "features", "UINT8")
     if stream is None or stream.ndim != 1:
         raise ProtocolError("input 'features': the stream as UINT8 of shape [N] is needed")
-    decode = partial(decode_tensors, stream.tobytes(), parts.shapes, parts.key)
+    decode = partial(parts.coder.decode, stream.tobytes())
     try:
-        if stream.size > _LONG_STREAM_BYTES:
-            return list(await asyncio.to_thread(decode))
-        return list(decode())
+        if stream.size > _LONG_STREAM_BYTES or parts.published.cap_bytes:  # entropy decoding takes longer
+            return await asyncio.to_thread(decode)
+        return decode()
     except WrongModelError as cause:
         raise WrongFeaturesError(f"input 'features': {cause}") from cause
     except BitstreamError as cause:
         raise AlteredStreamError(cause) from cause
 
 
-def _tail(parts: CutParts, features: list[Array]) -> Array:
+def _tail(parts: CutParts, features: Sequence[Array]) -> Array:
     """(classes,) logits. Pictures of a batch go one after another: together they gain nothing on one thread,
     and so an answer does not depend on its neighbours."""
     with torch.inference_mode():

@@ -21,7 +21,7 @@ from codec_runtime.serving.classification import (
 from codec_runtime.serving.classification_table import SplitTable
 from codec_runtime.serving.codec_models import Result
 from codec_runtime.serving.registry import Models, UnknownModelError
-from codec_runtime.split.bundles import check_head, head_file
+from codec_runtime.split.parts import check_head, head_file
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class ClassificationMetrics:
     answers: Counter
     refusals: Counter
     feature_bytes: Counter
+    streams: Counter
     heads: Counter
     directives: Gauge
     fallbacks: Counter
@@ -46,6 +47,9 @@ class ClassificationMetrics:
                     registry=registry),
             Counter(f"{prefix}feature_bytes_total", "Bytes of the features classified", ("network", "cut"),
                     registry=registry),
+            Counter(f"{prefix}streams_total",
+                    "Streams classified, by form: fixed-length and shortened ones had exceeded the cap",
+                    ("network", "form"), registry=registry),
             Counter(f"{prefix}heads_total", "Heads given to devices", ("network", "cut"), registry=registry),
             Gauge(f"{prefix}directives_in_force", "Users told where to cut", registry=registry),
             Counter(f"{prefix}directive_fallbacks_total",
@@ -90,7 +94,7 @@ class ClassificationSite:
         if not classifier.directory.is_dir():
             raise UnknownModelError(f"version {version} of classifier {network} has been removed")
         verified = read_verified(classifier.directory)
-        data = head_file(verified.stored, verified.manifest.quantised, parts.head)
+        data = head_file(verified.stored, verified.manifest.quantised, parts.head_tensors)
         check_head(classifier.manifest, cut, data)
         self.metrics.heads.labels(network, cut).inc()
         return data
@@ -109,6 +113,7 @@ class ClassificationSite:
         network, cut = str(result.parameters["network"]), str(result.parameters["cut"])
         self.metrics.answers.labels(network, cut).inc()
         self.metrics.feature_bytes.labels(network, cut).inc(feature_bytes)
+        self.metrics.streams.labels(network, str(result.parameters["stream"])).inc()
 
     def refused(self, cause: Exception) -> None:
         """Count a refusal of :func:`codec_runtime.serving.classification.run_classify`."""

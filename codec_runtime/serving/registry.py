@@ -36,8 +36,8 @@ from codec_runtime.serving.backends.torch_backend import TorchBackend
 from codec_runtime.serving.classification_cuts import site_cuts
 from codec_runtime.serving.pace import Pause, unhurried
 from codec_runtime.serving.warm_up import PictureSizes, warm_up
-from codec_runtime.split.bundles import CutParts
 from codec_runtime.split.classifiers import classifier_config
+from codec_runtime.split.parts import CutParts
 
 DEFAULT_DECODER = "attention"
 NETWORK_KINDS = ("encoder", "decoder")

@@ -39,8 +39,8 @@ class BottleneckConfig:
         return asdict(self)
 
 
-class Bottleneck(nn.Module):
-    """(B, C, H, W) -> the same shape, by way of (B, m, H / stride, W / stride) and a number of bits."""
+class Squeezer(nn.Module):
+    """The layers around what crosses: (B, C, H, W) -> (B, m, H / stride, W / stride) and back."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
@@ -52,8 +52,6 @@ class Bottleneck(nn.Module):
         self.correct = nn.Conv2d(config.hidden, folded, 1)
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
-        self.points = OperatingPoints(config.points, config.squeezed)
-        self.fixed = ChannelQuantiser(config.squeezed)
 
     def squeeze(self, features: Tensor) -> Tensor:
         """The device's side, before quantisation."""
@@ -64,6 +62,15 @@ class Bottleneck(nn.Module):
         """The edge's side, from quantised values."""
         out = self.expand(squeezed) + self.correct(F.relu(self.mix(squeezed)))
         return F.pixel_shuffle(out, self.config.stride)
+
+
+class Bottleneck(Squeezer):
+    """The layers with what is learned of rates: (B, C, H, W) -> the same shape and a number of bits."""
+
+    def __init__(self, config: BottleneckConfig) -> None:
+        super().__init__(config)
+        self.points = OperatingPoints(config.points, config.squeezed)
+        self.fixed = ChannelQuantiser(config.squeezed)
 
     def forward(self, features: Tensor, point: int) -> tuple[Tensor, Tensor]:
         """Restored features, and (B,) estimated bits, at an operating point."""

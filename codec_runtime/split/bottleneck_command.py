@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from codec_runtime.bundle.files import write_atomic
 from codec_runtime.bundle.tensor_file import parse_header, read_tensors, tensor_file
 from codec_runtime.contract.split import CutSpec
 from codec_runtime.digital.feature_codec import FeatureCodec
+from codec_runtime.digital.tables import CodingTables
 from codec_runtime.split.bottleneck import Bottleneck, BottleneckConfig, cut_after
 from codec_runtime.split.bottleneck_data import (
     Views,
@@ -31,9 +33,17 @@ from codec_runtime.split.bottleneck_evaluation import (
     picture_rows,
 )
 from codec_runtime.split.bottleneck_training import BottleneckTraining, StepReport, train_bottleneck
+from codec_runtime.split.bundles import classifier_state
 from codec_runtime.split.cutting import SplitNetwork, cut_network, load_part
 from codec_runtime.split.graph import TracedNetwork, trace
 from codec_runtime.split.networks import build_network
+from codec_runtime.split.squeezed import SqueezedCut, SqueezedSpec, tuned_key, tuned_modules
+from codec_runtime.split.squeezed_release import (
+    PointFigures,
+    SqueezedRecord,
+    SqueezedRelease,
+    network_digest,
+)
 from codec_runtime.training.checkpoint import CHECKPOINT_FILE, stop_on_signal
 from codec_runtime.training.data import data_hash, list_images, load_image
 
@@ -142,10 +152,37 @@ def load_trained(run: Path, stage: str) -> tuple[Bottleneck, dict[str, str], dic
     return bottleneck.eval().requires_grad_(False), {k: str(record[k]) for k in ("network", "after")}, tail
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A trained bottleneck, the tables made of it, and what both do on pictures that it never saw.
+
+    Attributes:
+        tail: weights that learned with it, by the network's names; None where the tail stayed as it was.
+        test_sha256: of the pictures.
+    """
+
+    run: Path
+    bottleneck: Bottleneck
+    tail: dict[str, Tensor] | None
+    tables: CodingTables
+    rows: list[CrossingRow]
+    test_sha256: str
+
+
 def evaluate_run(
-    run: Path, stage: str, folders: Sequence[Path], most: int, say: Callable[[str], None], batch: int = 16
-) -> list[CrossingRow]:
-    """The table of a trained bottleneck on pictures that it was not trained on.
+    run: Path,
+    stage: str,
+    folders: Sequence[Path],
+    most: int,
+    say: Callable[[str], None],
+    *,
+    baselines: Sequence[str] = ("jpeg", "webp"),
+    batch: int = 16,
+) -> Evaluation:
+    """A trained bottleneck on pictures that it was not trained on.
+
+    Args:
+        baselines: how pictures are sent for comparison; each takes 30 runs of the whole network a picture.
 
     Raises:
         FileNotFoundError: the stage has not ended, or the training's cache of views is gone.
@@ -159,7 +196,7 @@ def evaluate_run(
     say(f"{len(paths)} pictures through the head")
     untouched = Judge(split, batch, views.logits)
     rows = feature_rows(views, untouched)
-    for method in ("jpeg", "webp"):
+    for method in baselines:
         rows += picture_rows(pictures, untouched, method)
         say(f"{method} done")
     cached = sorted(run.glob(f"{record['network']}-*.safetensors"))
@@ -171,7 +208,51 @@ def evaluate_run(
     tables = bottleneck_tables(bottleneck, Views(stored["features"], stored["logits"]), split, batch)
     cut = bytes.fromhex(published_cut(record["network"], record["after"]).id)
     rows += bottleneck_rows(bottleneck, FeatureCodec(tables, cut), views, Judge(split, batch, views.logits))
-    return rows
+    return Evaluation(run, bottleneck, tail, tables, rows, data_hash(paths))
+
+
+def release_run(evaluation: Evaluation) -> SqueezedRelease:
+    """The evaluated bottleneck as what classifiers' bundles take (:mod:`.squeezed_release`).
+
+    The cap of a point is a quarter above its largest stream.
+    """
+    told = json.loads((evaluation.run / RECORD_FILE).read_bytes())
+    config, tables = evaluation.bottleneck.config, evaluation.tables
+    network, _ = build_network(told["network"], batch=1)
+    state = classifier_state(network)
+    tuned = tuned_modules(network, evaluation.tail or {})
+    points = [row for row in evaluation.rows if row.method == "bottleneck"]
+    steps = ", ".join(map(str, told["training"]["steps"]))
+    spec = SqueezedSpec(
+        cut="0", channels=config.channels, squeezed=config.squeezed, hidden=config.hidden,
+        stride=config.stride, points=config.points, symbols=tables.frequencies.shape[2], tuned=tuned,
+    )
+    squeezed = SqueezedCut(spec, network)
+    layers = {
+        name: tensor for name, tensor in evaluation.bottleneck.state_dict().items()
+        if not name.startswith(("points.", "fixed."))
+    }
+    tensors = {f"tables.{name}": tensor for name, tensor in tables.state().items() if tensor.numel()}
+    own = squeezed.tuned_state()
+    for name in own:
+        key = tuned_key(name, tuned)
+        tensors[key] = (evaluation.tail or {}).get(name, torch.zeros(own[name].shape))
+    record = SqueezedRecord(
+        network=told["network"], after=told["after"], network_sha256=network_digest(state),
+        channels=spec.channels, squeezed=spec.squeezed, hidden=spec.hidden, stride=spec.stride,
+        symbols=spec.symbols, tuned=tuned,
+        figures=tuple(
+            PointFigures(
+                bytes=row.bytes, cap_bytes=math.ceil(1.25 * row.largest), agreement=row.agreement, kl=row.kl
+            )
+            for row in points
+        ),
+        recipe=f"distilled from {told['network']}, {told['pictures']} pictures x {told['views']} views, "
+        f"steps {steps}",
+        data_sha256=told["data_sha256"], seed=told["training"]["seed"],
+        test_sha256=evaluation.test_sha256, test_pictures=points[0].pictures,
+    )
+    return SqueezedRelease(record, {**layers, **tensors})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

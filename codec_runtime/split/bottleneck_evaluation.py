@@ -39,13 +39,14 @@ class CrossingRow:
         method: ``bottleneck``, ``bottleneck-fixed``, ``bottleneck-prefix``, ``jpeg``, ``webp``,
             ``features-float32``, ``features-8bit-zlib``.
         setting: operating point, bits, or quality and side.
-        bytes: mean a picture, container and all.
+        bytes: mean a picture, container and all; largest: of one picture.
         agreement: share of pictures with the unsplit network's first class; kl: mean, nats.
     """
 
     method: str
     setting: str
     bytes: float
+    largest: int
     agreement: float
     kl: float
     pictures: int
@@ -95,8 +96,8 @@ class Judge:
     def _row(self, method: str, setting: str, sizes: Sequence[int], logits: Tensor) -> CrossingRow:
         same = (logits.argmax(1) == self._teacher.argmax(1)).float().mean()
         return CrossingRow(
-            method, setting, fmean(sizes), float(same), float(divergence(logits, self._teacher).mean()),
-            len(logits),
+            method, setting, fmean(sizes), max(sizes), float(same),
+            float(divergence(logits, self._teacher).mean()), len(logits),
         )
 
 

@@ -12,11 +12,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from codec_runtime.codecs.registration import CLASSIFIERS, Bounds, classifier
 from codec_runtime.split.networks.branches import Branches, Chain
 from codec_runtime.split.networks.resnet import ResNet
+from codec_runtime.split.squeezed import add_squeezed_cuts
 
 MAX_CUTS = 64
 PICTURE_OFFSET, PICTURE_SCALE = 127.0, 128.0
@@ -25,6 +26,7 @@ _PLACES: Bounds = {
     "classes": range(2, 10_001),
     "graph": re.compile(r"([0-9a-f]{64})?"),
     "cuts": re.compile(rf"([0-9a-f]{{1,256}}(,[0-9a-f]{{1,256}}){{0,{MAX_CUTS - 1}}})?"),
+    "squeezed": re.compile(r"(\[.{1,8192}\])?"),
 }
 
 
@@ -37,12 +39,15 @@ class ClassifierConfig:
         graph: digest of the network's graph, fused, at one picture (:mod:`codec_runtime.split.graph`).
         cuts: published cuts with a comma between: of each the nodes on the device, bit i of a hexadecimal
             number for node i.
+        squeezed: cuts at which a bottleneck squeezes what crosses, as JSON
+            (:class:`codec_runtime.split.squeezed.SqueezedSpec`).
     """
 
     size: int = 224
     classes: int = 1000
     graph: str = ""
     cuts: str = ""
+    squeezed: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,6 +71,7 @@ class BranchesClassifier(Branches):
     def __init__(self, config: WideClassifierConfig) -> None:
         super().__init__(config.width, config.classes)
         self.config = config
+        add_squeezed_cuts(self, config.squeezed)
 
 
 @classifier(WideClassifierConfig, {**_PLACES, "width": range(4, 129)})
@@ -77,6 +83,12 @@ class ChainClassifier(Chain):
     def __init__(self, config: WideClassifierConfig) -> None:
         super().__init__(config.width, config.classes)
         self.config = config
+        add_squeezed_cuts(self, config.squeezed)
+
+    def forward(self, input: Tensor) -> Tensor:
+        for name, link in self.named_children():
+            input = input if name == "squeezed" else link(input)  # which is no link of the chain
+        return input
 
 
 @classifier(WideClassifierConfig, {**_PLACES, "width": range(4, 129)})
@@ -88,6 +100,7 @@ class ResNet18Classifier(ResNet):
     def __init__(self, config: WideClassifierConfig) -> None:
         super().__init__("resnet18", config.classes, config.width)
         self.config = config
+        add_squeezed_cuts(self, config.squeezed)
 
 
 try:
@@ -107,6 +120,7 @@ else:
             blocks, parameters = get_model_params("efficientnet-lite0", {"num_classes": config.classes})
             super().__init__(blocks, parameters)
             self.config = config
+            add_squeezed_cuts(self, config.squeezed)
 
 
 def classifier_config(network: nn.Module) -> ClassifierConfig:

@@ -8,13 +8,16 @@ to the device.
 
 from __future__ import annotations
 
+import copy
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from codec_runtime.bundle.errors import BundleError
 from codec_runtime.bundle.tensor_file import parse_header, read_tensors, tensor_file
 from codec_runtime.contract.split import CutError, CutSpec, make_cut
 from codec_runtime.split.capture import constants, pruned
@@ -98,6 +101,21 @@ def load_part(part: fx.GraphModule, data: bytes, origin: str) -> None:
         RuntimeError: its tensors are not those of the part; torch's message names them.
     """
     part.load_state_dict(read_tensors(data, parse_header(data, origin)))
+
+
+def with_weights(part: fx.GraphModule, state: Mapping[str, Tensor], origin: str) -> fx.GraphModule:
+    """A copy of captured operations around the tensors of ``state`` that they read.
+
+    Raises:
+        BundleError: they do not fit, or some are missing. ``origin`` says whose.
+    """
+    weighted = copy.deepcopy(part)
+    wanted = weighted.state_dict()
+    try:
+        weighted.load_state_dict({n: state[n] for n in wanted if n in state}, strict=True, assign=True)
+    except RuntimeError as error:
+        raise BundleError(f"{origin}: {error}") from error
+    return weighted.eval().requires_grad_(False)
 
 
 class _Part:

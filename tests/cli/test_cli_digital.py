@@ -5,9 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from codec_runtime.split.networks import build_network
+from codec_runtime.split.squeezed import SqueezedCut
+from codec_runtime.split.squeezed_release import read_release
 from xapp.cli import app
 
 
@@ -60,6 +64,23 @@ def test_eval_bottleneck_compares_a_trained_one_with_image_codecs(tmp_path: Path
     assert {"method", "setting", "bytes", "agreement", "kl"} <= rows[0].keys()
     assert {"jpeg", "webp"} <= {row["method"] for row in rows}
     assert all(0.0 <= row["agreement"] <= 1.0 for row in rows)
+    released = _run(
+        "eval", "bottleneck", "--images", images, "--run", run, "--most", 4, "--stage", "tune",
+        "--baselines", "none", "--release", tmp_path / "kept", "--json",
+    )  # fmt: skip
+    assert released.exit_code == 0, released.output
+    measured = [row for row in json.loads(released.stdout)["rows"] if row["method"] == "bottleneck"]
+    kept = read_release(tmp_path / "kept")
+    assert [figures.bytes for figures in kept.record.figures] == pytest.approx(
+        [row["bytes"] for row in measured], abs=1e-3
+    )
+    assert all(figures.cap_bytes >= 1.25 * figures.bytes for figures in kept.record.figures)
+    assert kept.record.tuned == ("7",)
+    network, _ = build_network("chain", batch=1)
+    holder = SqueezedCut(kept.spec("3"), network)
+    holder.load_state_dict(kept.state)
+    assert not torch.equal(holder.tuned_state()["7.weight"], network.state_dict()["7.weight"])
+    assert holder.tables.coding_tables().points == len(measured)
 
 
 def test_missing_pictures_and_runs_are_refused_by_name(tmp_path: Path):

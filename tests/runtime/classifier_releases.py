@@ -22,15 +22,13 @@ from codec_runtime.contract.split import make_cut
 from codec_runtime.contract.updates import ActivationReport, ActivationRequest, SiteStatus
 from codec_runtime.split.bundles import (
     ClassifierRelease,
-    CutParts,
     classifier_state,
-    parts_of,
     publish_classifier,
-    published_cuts,
     release_graph,
     traced_of,
 )
 from codec_runtime.split.classifiers import ChainClassifier, WideClassifierConfig
+from codec_runtime.split.parts import CutParts, parts_of, published_cuts
 
 CHAIN = WideClassifierConfig(size=32, classes=7, width=4)
 CHAIN_NODES = 6

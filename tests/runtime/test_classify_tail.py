@@ -34,8 +34,7 @@ from codec_runtime.contract.classification import SplitDirective
 from codec_runtime.contract.directives import DirectiveAck, DirectiveBatch, UserDirectives
 from codec_runtime.contract.split import SplitGraph
 from codec_runtime.serving.classification import retired_classifiers
-from codec_runtime.split.bundles import head_digest
-from codec_runtime.split.streams import encode_tensors
+from codec_runtime.split.parts import head_digest
 
 Array = np.ndarray[Any, Any]
 INFER = "/v2/models/classify_tail/infer"
@@ -59,7 +58,7 @@ def stream(releases: Path, version: int, cut: str, picture: Array) -> bytes:
     part = parts(releases, version)[cut]
     with torch.no_grad():
         features, _ = part.head(torch.from_numpy(normalised(picture)))
-    return encode_tensors([tensor.numpy() for tensor in features], part.pictures, part.key)
+    return part.coder.encode([tensor.numpy() for tensor in features])
 
 
 def ask(site: Site, data: bytes, **parameters: Any) -> httpx.Response:

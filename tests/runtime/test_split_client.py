@@ -35,7 +35,6 @@ from codec_runtime.contract import paths
 from codec_runtime.contract.classification import PublishedCut, SplitDirective, SplitReport
 from codec_runtime.contract.directives import DirectiveBatch
 from codec_runtime.contract.updates import SiteStatus
-from codec_runtime.split.streams import decode_tensors, encode_tensors
 from xapp.runtime_client import RuntimeClient
 
 PICTURES = [photograph(seed) for seed in range(6)]
@@ -75,9 +74,8 @@ class Scene:
         with torch.no_grad():
             features, answer = part.head(torch.from_numpy(normalised(PICTURES[picture])))
             if not part.on_device:
-                data = encode_tensors([tensor.numpy() for tensor in features], part.pictures, part.key)
-                sent = decode_tensors(data, part.shapes, part.key)
-                answer = part.tail(*map(torch.from_numpy, sent))
+                data = part.coder.encode([tensor.numpy() for tensor in features])
+                answer = part.tail(*map(torch.from_numpy, part.coder.decode(data).tensors))
         logits = answer[0].double().numpy()[0]
         shares = np.exp(logits - logits.max())
         return int(logits.argmax()), shares / shares.sum()

@@ -19,7 +19,7 @@ from classifying_scene import (
     scene,
 )
 
-from codec_runtime.contract.classification import SplitReport
+from codec_runtime.contract.classification import PublishedCut, SplitReport, plain_id, squeezed_name
 from codec_runtime.contract.devices import ASSUMED_CLASSES, DEVICES
 from xapp.policy.split_control import REJECTED_S, SplitController
 from xapp.policy.split_estimates import predicted_bps
@@ -158,6 +158,35 @@ def test_cuts_that_do_not_belong_to_their_graph_are_not_offered() -> None:
     assert _decided(controller, 0.1) == {"ue-1": ALL_ON_DEVICE.cut}
     controller.publish([*wrong, good])
     assert _decided(controller, 0.2) == {"ue-1": good.cut}
+
+
+def _with_squeezed_cut(agreement: float) -> tuple[PublishedCut, ...]:
+    """What the site publishes, and an operating point of one of its cuts: a tenth of the bytes."""
+    plain = sorted(published(), key=lambda cut: len(cut.device))[2]
+    squeezed = msgspec.structs.replace(
+        plain, cut=squeezed_name(plain.cut, 1), feature_bytes=plain.feature_bytes // 10,
+        cap_bytes=plain.feature_bytes, agreement=agreement,
+    )
+    return (*published(), squeezed)
+
+
+@pytest.mark.parametrize(
+    ("snr_db", "options", "agreement", "squeezes"),
+    [
+        (-8.0, QUIET, 0.95, True),  # a slow link: fewer bytes are worth a wrong answer in twenty
+        (25.0, QUIET, 0.95, False),
+        (-8.0, SplitOptions(per_joule=0.0, per_disagreement=100.0), 0.95, False),
+        (-8.0, SplitOptions(per_joule=0.0, min_agreement=0.97), 0.95, False),
+        (-8.0, SplitOptions(per_joule=0.0, per_disagreement=0.0), 0.0, True),
+    ],
+)
+def test_a_squeezed_cut_is_chosen_where_its_bytes_outweigh_its_wrong_answers(
+    snr_db: float, options: SplitOptions, agreement: float, squeezes: bool
+) -> None:
+    _, controller = scene({"ue-1": "sensor-small"}, options, snr_db=snr_db)
+    controller.publish(_with_squeezed_cut(agreement))
+    chosen = _decided(controller, 0.1)["ue-1"]
+    assert (plain_id(chosen) != chosen) is squeezes
 
 
 def test_privacy_keeps_the_input_on_the_device_whatever_it_costs() -> None:

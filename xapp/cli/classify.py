@@ -39,25 +39,39 @@ def publish_command(
     width: Annotated[int | None, typer.Option(help="Channels of the first layer.")] = None,
     seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
     storage: Annotated[Literal["F16", "F32", "I8"], typer.Option(help="How values are stored.")] = "F16",
+    squeezed: Annotated[
+        list[str] | None,
+        typer.Option(help="Bottleneck: a shipped one, or a folder of `semcom eval bottleneck --release`; "
+                     "repeat for several."),
+    ] = None,
     parent: Annotated[Path | None, typer.Option(help="Bundle that it was fine-tuned from.")] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Make the bundle of a classifier with the cuts that a site is to serve.
 
     Without --after and --device the cuts that can be best for any of the known device classes are published.
-    "All at the site" always is. Devices take their heads from the site; only this bundle is delivered.
+    "All at the site" always is. Devices take their heads from the site; only this bundle is delivered. With
+    --squeezed the cut of a trained bottleneck is published, too, once for each of its operating points: fewer
+    bytes, for an answer that is not always the uncut network's.
 
-    Example:
+    Examples:
 
       semcom split publish efficientnet-lite0 bundles --device phone-mid --device drone
+
+      semcom split publish efficientnet-lite0 bundles --squeezed efficientnet-lite0-blocks11
     """
     import json
 
+    from msgspec.structs import asdict
+
     from codec_runtime.bundle.errors import BundleError
+    from codec_runtime.contract.classification import squeezed_name
     from codec_runtime.contract.split import CutError
-    from codec_runtime.split.bundles import parts_of, publish_classifier, release_graph
+    from codec_runtime.split.bundles import publish_classifier, release_graph
     from codec_runtime.split.networks.efficientnet import WeightsUnavailableError
+    from codec_runtime.split.parts import parts_of
     from codec_runtime.split.release import cuts_behind, network_release
+    from codec_runtime.split.squeezed_release import find_release
 
     given = {"size": size, "classes": classes, "width": width}
     chosen = {key: value for key, value in given.items() if value is not None}
@@ -69,7 +83,10 @@ def publish_command(
         cuts = cuts_behind(traced.graph, after or [])
         if device or not after:
             cuts += _candidates(traced.graph, device or [])
-        created = publish_classifier(release, state, traced, cuts, root, storage=storage, parent=parent)
+        bottlenecks = [find_release(given) for given in squeezed or []]
+        created = publish_classifier(
+            release, state, traced, cuts, root, squeezed=bottlenecks, storage=storage, parent=parent
+        )
         told = [parts_of(created.manifest, traced, cut).published for cut in cuts]
     except (BundleError, CutError, WeightsUnavailableError) as error:
         fail(str(error))
@@ -78,11 +95,22 @@ def publish_command(
             "bundle": str(created.directory), "graph": traced.graph.digest, "written": created.written,
             "bytes": created.manifest.files[0].size,
             "cuts": [{"cut": cut.cut, "feature_bytes": cut.feature_bytes} for cut in told],
+            "squeezed": [
+                {"cut": one.cut(traced.graph).id, "points": [asdict(point) for point in one.record.figures]}
+                for one in bottlenecks
+            ],
         }))
         return
     typer.echo(f"{created.directory}: {created.manifest.files[0].size} bytes, {len(told)} cuts")
     for cut in told:
         typer.echo(f"  {cut.cut}  {len(cut.device):3} operations on the device, {cut.feature_bytes} bytes")
+    for one in bottlenecks:
+        place = one.cut(traced.graph)
+        for point, figures in enumerate(one.record.figures):
+            typer.echo(
+                f"  {squeezed_name(place.id, point)}  {len(place.device):3} operations on the device, "
+                f"{figures.bytes:.0f} bytes (at most {figures.cap_bytes}), agreement {figures.agreement:.2f}"
+            )
 
 
 @client_app.command("classify")

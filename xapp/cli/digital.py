@@ -59,6 +59,10 @@ def train_bottleneck_command(
     network: Annotated[str, typer.Option(help="Network by name.")] = "efficientnet-lite0",
     squeezed: Annotated[int, typer.Option(min=1, help="Channels that cross.")] = 32,
     stride: Annotated[int, typer.Option(min=1, help="Height and width shrink by this.")] = 1,
+    points: Annotated[int, typer.Option(min=1, max=16, help="Operating points.")] = 5,
+    rate: Annotated[
+        str, typer.Option(help="Price of a kilobyte, in nats, at the finest and the coarsest point.")
+    ] = "0.03,1.0",
     steps: Annotated[str, typer.Option(help="Steps of the stages features,distil,tune.")] = "400,500,200",
     batch: Annotated[int, typer.Option(min=2)] = 24,
     views: Annotated[int, typer.Option(min=1, help="Crops of each picture.")] = 3,
@@ -74,11 +78,14 @@ def train_bottleneck_command(
 
     try:
         features, distil, tune = (int(part) for part in steps.split(","))
+        fine, coarse = (float(part) for part in rate.split(","))
         train_command(
             BottleneckRequest(
                 network, after, images, run, squeezed=squeezed, stride=stride, views=views, most=most,
-                hidden=64,
-                training=BottleneckTraining(steps=(features, distil, tune), batch=batch, seed=seed),
+                hidden=64, points=points,
+                training=BottleneckTraining(
+                    steps=(features, distil, tune), batch=batch, seed=seed, rate=(fine, coarse)
+                ),
             ),
             _say,
         )
@@ -130,18 +137,27 @@ def eval_bottleneck_command(
     run: Annotated[Path, typer.Option(help="Folder of `semcom train bottleneck`.")],
     stage: Annotated[str, typer.Option(help="features, distil, tune, or latest (checkpoint).")] = "distil",
     most: Annotated[int, typer.Option(min=2, help="Pictures at most.")] = 200,
+    baselines: Annotated[str, typer.Option(help="Of jpeg, webp; none.")] = "jpeg,webp",
+    release: Annotated[
+        Path | None, typer.Option(help="Folder to write for `semcom split publish --squeezed`.")
+    ] = None,
     json_: JsonFlag = False,
 ) -> None:
     """Bytes that cross the cut against agreement with the unsplit network, beside JPEG and WebP.
 
-    semcom eval bottleneck --images kodak --run runs/b10 --json
+    semcom eval bottleneck --images kodak --run runs/b11 --stage tune --release b11 --json
     """
     import json
 
-    from codec_runtime.split.bottleneck_command import evaluate_run
+    from codec_runtime.split.bottleneck_command import evaluate_run, release_run
+    from codec_runtime.split.squeezed_release import write_release
 
     try:
-        rows = evaluate_run(run, stage, images, most, _say)
+        names = [] if baselines == "none" else [name.strip() for name in baselines.split(",")]
+        evaluation = evaluate_run(run, stage, images, most, _say, baselines=names)
+        if release is not None:
+            write_release(release, release_run(evaluation))
+        rows = evaluation.rows
     except (OSError, ValueError, RuntimeError) as error:
         fail(str(error))
     listed = [row.as_json() for row in rows]

@@ -114,7 +114,7 @@ class ClassifyingUsers:
                 (cut.feature_bytes for cut in self._cuts.values() if len(cut.device) == 1), 0
             )
             self._graph = await self._connection.get(f"{paths.GRAPHS}/{whole.graph}", SplitGraph)
-            self._whole = (await self._heads.head(whole)).module
+            self._whole = (await self._heads.head(whole)).head
         except (SiteError, RefusalError, BundleError, OSError) as error:
             logger.info("classifying users wait", extra={"reason": str(error)})
             return False

@@ -28,7 +28,8 @@ class UserGroup:
     Attributes:
         rows: (N,) of the user table.
         menu: the cuts.
-        costs: (N, C) of a request, seconds of latency with joules weighted in; ``inf`` where not allowed.
+        costs: (N, C) of a request, seconds of latency with joules and other answers than the uncut network's
+            weighted in; ``inf`` where not allowed.
         root: (N, C) for the price of the server: busy seconds a second times the root of what one costs.
         rate: (N,) requests a second.
         downlink_bps: (N,).
@@ -73,7 +74,9 @@ def user_group(
     joule = np.where(np.isnan(battery), 0.0, options.per_joule / np.maximum(battery, _EMPTIEST))
     priced = prices(link, edge, power, Weights(1.0, joule), RESULT_BYTES)
     costs = np.stack(np.broadcast_arrays(*priced), axis=1) @ np.vstack(expected)
-    allowed = np.broadcast_to(menu.allowed & (menu.depth >= options.min_depth), costs.shape)
+    costs = costs + options.per_disagreement * menu.disagreement
+    kept = (menu.depth >= options.min_depth) & (1.0 - menu.disagreement >= options.min_agreement)
+    allowed = np.broadcast_to(menu.allowed & kept, costs.shape)
     each = Link(*(np.asarray(value)[:, None] for value in (link.uplink_bps, link.downlink_bps, link.delay_s)))
     if options.deadline_ms:
         times = stage_times(expected, each, edge, RESULT_BYTES)

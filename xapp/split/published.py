@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from codec_runtime.contract.classification import PublishedCut
+from codec_runtime.contract.classification import PublishedCut, plain_id
 from codec_runtime.contract.devices import DeviceClass, class_profile
 from codec_runtime.contract.split import CutError, SplitGraph, make_cut
 from xapp.split.candidates import extra_head_bytes
@@ -31,6 +31,7 @@ class CutMenu:
         extra_bytes: (C, C) weights that a device with the head of cut a lacks for that of cut b.
         allowed: (C,) False where the head does not fit into the device's memory.
         depth: (C,) of the crossing tensor nearest to the input; inf where nothing crosses.
+        disagreement: (C,) share of pictures, 0..1, of which the uncut network would say something else.
     """
 
     cuts: tuple[PublishedCut, ...]
@@ -38,6 +39,7 @@ class CutMenu:
     extra_bytes: Floats
     allowed: NDArray[np.bool_]
     depth: Floats
+    disagreement: Floats
 
     def __len__(self) -> int:
         return len(self.cuts)
@@ -72,12 +74,13 @@ def cut_menu(
         extra,
         np.array([problem.memory_bytes(mask) <= memory for mask in masks], dtype=np.bool_),
         np.array(nearest, dtype=np.float64),
+        np.array([1.0 - min(max(cut.agreement, 0.0), 1.0) for cut in cuts], dtype=np.float64),
     )
 
 
 def _is_cut(graph: SplitGraph, cut: PublishedCut) -> bool:
     """Whether device nodes and id belong to the graph: indices come from the network."""
     try:
-        return cut.graph == graph.digest and make_cut(graph, cut.device).id == cut.cut
+        return cut.graph == graph.digest and make_cut(graph, cut.device).id == plain_id(cut.cut)
     except CutError:
         return False
