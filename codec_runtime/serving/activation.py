@@ -28,6 +28,7 @@ from pathlib import Path
 
 import msgspec
 
+from codec_runtime.bundle.checks import SERVED_KINDS
 from codec_runtime.bundle.errors import BundleError, NothingLeftError, RefusalError
 from codec_runtime.bundle.inbox import Inbox
 from codec_runtime.bundle.refusals import storage_refusal
@@ -114,8 +115,8 @@ class Activations:
         return self._registry.models
 
     def load_at_start(self) -> None:
-        """Shipped bundles, then those activated earlier; a damaged one is left out and logged."""
-        directories = find_bundles(self._shipped)
+        """Shipped bundles of served kinds, then those activated earlier; a damaged one is left out and logged."""
+        directories = [place for place in find_bundles(self._shipped) if place.parts[-3] in SERVED_KINDS]
         directories += [self.store / bundle for bundle in self._recorded()]
         # Encoders and knowledge bases first: a decoder needs its encoder, an adapter its knowledge base.
         for directory in sorted(directories, key=lambda d: d.parent.parent.name not in ("encoder", "skb")):

@@ -40,7 +40,11 @@ class BottleneckConfig:
 
 
 class Squeezer(nn.Module):
-    """The layers around what crosses: (B, C, H, W) -> (B, m, H / stride, W / stride) and back."""
+    """The layers around what crosses: (B, C, H, W) -> (B, m, H / stride, W / stride) and back.
+
+    All operating points share them but for two things on the edge's side: ``gain`` (P, m), by which a coarse
+    point trusts a channel less (as a Wiener filter does), and ``strength`` (P,) of the correction.
+    """
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
@@ -50,6 +54,8 @@ class Squeezer(nn.Module):
         self.expand = nn.Conv2d(config.squeezed, folded, 1)
         self.mix = nn.Conv2d(config.squeezed, config.hidden, 3, padding=1)
         self.correct = nn.Conv2d(config.hidden, folded, 1)
+        self.gain = nn.Parameter(torch.ones(config.points, config.squeezed))
+        self.strength = nn.Parameter(torch.ones(config.points))
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
 
@@ -58,9 +64,10 @@ class Squeezer(nn.Module):
         out: Tensor = self.reduce(F.pixel_unshuffle(features, self.config.stride))
         return out
 
-    def restore(self, squeezed: Tensor) -> Tensor:
-        """The edge's side, from quantised values."""
-        out = self.expand(squeezed) + self.correct(F.relu(self.mix(squeezed)))
+    def restore(self, squeezed: Tensor, point: int) -> Tensor:
+        """The edge's side, from quantised values of an operating point."""
+        weighed = squeezed * self.gain[point][:, None, None]
+        out = self.expand(weighed) + self.strength[point] * self.correct(F.relu(self.mix(weighed)))
         return F.pixel_shuffle(out, self.config.stride)
 
 
@@ -75,11 +82,11 @@ class Bottleneck(Squeezer):
     def forward(self, features: Tensor, point: int) -> tuple[Tensor, Tensor]:
         """Restored features, and (B,) estimated bits, at an operating point."""
         values, bits = self.points(self.squeeze(features), point)
-        return self.restore(values), bits
+        return self.restore(values, point), bits
 
-    def fixed_length(self, features: Tensor, bits: int) -> Tensor:
-        """Restored features with ``bits`` a value in place of the operating point."""
-        return self.restore(self.fixed(self.squeeze(features), bits))
+    def fixed_length(self, features: Tensor, bits: int, point: int) -> Tensor:
+        """Restored features with ``bits`` a value in place of the operating point's quantiser."""
+        return self.restore(self.fixed(self.squeeze(features), bits), point)
 
     @torch.no_grad()
     def start_from_pca(self, features: Tensor, weights: Tensor, coarsest: float = 1.5) -> None:

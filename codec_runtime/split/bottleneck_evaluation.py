@@ -105,9 +105,10 @@ def bottleneck_tables(bottleneck: Bottleneck, views: Views, split: SplitNetwork,
     """Coding tables of a trained bottleneck; channels ranked by the largest logit, on training views."""
     features = views.features[: 4 * batch].float()
     squeezed = [bottleneck.squeeze(features[k : k + batch]).detach() for k in range(0, len(features), batch)]
+    middle = bottleneck.config.points // 2
 
     def certainty(values: Tensor) -> Tensor:
-        (logits,) = split.tail(bottleneck.restore(values))
+        (logits,) = split.tail(bottleneck.restore(values, middle))
         total: Tensor = logits.max(1).values.sum()
         return total
 
@@ -123,7 +124,8 @@ def bottleneck_tables(bottleneck: Bottleneck, views: Views, split: SplitNetwork,
 def bottleneck_rows(
     bottleneck: Bottleneck, codec: FeatureCodec, views: Views, judge: Judge
 ) -> list[CrossingRow]:
-    """Every operating point; the middle one with its tail lost; fixed lengths of 8 to 2 bits."""
+    """Every operating point; the middle one with its tail lost; fixed lengths of 8 to 2 bits, restored as the
+    finest point is."""
     with torch.no_grad():
         squeezed = bottleneck.squeeze(views.features.float())
     arrays = squeezed.numpy()
@@ -131,14 +133,15 @@ def bottleneck_rows(
     points = range(codec.tables.points)
     for point in points:
         streams = [codec.encode(values, point).data for values in arrays]
-        rows.append(_judged(bottleneck, codec, judge, "bottleneck", f"point {point}", streams))
+        rows.append(_judged(bottleneck, codec, judge, "bottleneck", f"point {point}", streams, point))
         if point == points[len(points) // 2]:
             for share in (0.75, 0.5, 0.25):
                 cut = [stream[: _prefix(stream, share)] for stream in streams]
-                rows.append(_judged(bottleneck, codec, judge, "bottleneck-prefix", f"{share:g} of it", cut))
+                told = "bottleneck-prefix", f"{share:g} of it"
+                rows.append(_judged(bottleneck, codec, judge, *told, cut, point))
     for bits in (8, 6, 4, 3, 2):
         with torch.no_grad():
-            restored = bottleneck.fixed_length(views.features.float(), bits)
+            restored = bottleneck.fixed_length(views.features.float(), bits, point=0)
         size = (squeezed[0].numel() * bits + 7) // 8
         rows.append(judge.features("bottleneck-fixed", f"{bits} bit", [size] * len(arrays), restored))
     return rows
@@ -146,11 +149,11 @@ def bottleneck_rows(
 
 def _judged(
     bottleneck: Bottleneck, codec: FeatureCodec, judge: Judge, method: str, setting: str,
-    streams: Sequence[bytes],
+    streams: Sequence[bytes], point: int,
 ) -> CrossingRow:
     arrived = [torch.from_numpy(codec.decode(stream, partial=True).features) for stream in streams]
     with torch.no_grad():
-        restored = bottleneck.restore(torch.stack(arrived))
+        restored = bottleneck.restore(torch.stack(arrived), point)
     return judge.features(method, setting, [len(stream) for stream in streams], restored)
 
 

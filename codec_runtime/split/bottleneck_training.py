@@ -161,7 +161,7 @@ def _step(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(training.seed, "noise", step))
         if random.random() < _FIXED_SHARE:
-            restored = bottleneck.fixed_length(features, int(random.choice(BITS)))
+            restored = bottleneck.fixed_length(features, int(random.choice(BITS)), point)
             kilobytes = features.new_zeros(())
         else:
             restored, bits = bottleneck(features, point)
@@ -184,24 +184,31 @@ def _step(
 def _optimiser(
     bottleneck: Bottleneck, tail: fx.GraphModule, training: BottleneckTraining
 ) -> torch.optim.Adam:
-    prior = list(bottleneck.points.parameters()) + list(bottleneck.fixed.parameters())
-    known = {id(parameter) for parameter in prior}
+    prior = [*bottleneck.points.parameters(), *bottleneck.fixed.parameters()]
+    prior += [bottleneck.gain, bottleneck.strength]
+    bases = [*bottleneck.reduce.parameters(), *bottleneck.expand.parameters()]
+    known = {id(parameter) for parameter in (*prior, *bases)}
     rest = [parameter for parameter in bottleneck.parameters() if id(parameter) not in known]
     for parameter in tail.parameters():
         parameter.requires_grad_(training.steps[2] > 0)
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": prior}, {"params": list(tail.parameters())}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "factor": 1.0}, {"params": prior, "factor": 3.0},
+        {"params": bases, "factor": 0.1}, {"params": list(tail.parameters()), "factor": 0.05},
+    ]
     return torch.optim.Adam(groups, lr=training.learning)
 
 
 def _set_rates(
     optimiser: torch.optim.Optimizer, training: BottleneckTraining, stage: int, part: float
 ) -> None:
-    """Each stage starts at the full rate and ends at a twentieth; the prior is faster, the tail slow."""
+    """Each stage starts at the full rate and ends at a twentieth. The prior is faster, the tail slow; so are
+    the linear maps, which begin as principal components: at the full rate their noise alone costs more than
+    the finest points' quantisation does."""
     rate = training.learning * (0.05 + 0.95 * 0.5 * (1.0 + float(np.cos(np.pi * part))))
-    for group, factor in zip(optimiser.param_groups, (1.0, 3.0, 0.05), strict=True):
-        group["lr"] = rate * factor
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group["factor"]
     tuned = stage == 2
-    for parameter in optimiser.param_groups[2]["params"]:
+    for parameter in optimiser.param_groups[-1]["params"]:
         if parameter.requires_grad != tuned:
             parameter.requires_grad_(tuned)
             parameter.grad = None

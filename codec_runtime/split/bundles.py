@@ -35,7 +35,7 @@ from codec_runtime.split.squeezed import format_specs
 from codec_runtime.split.squeezed_release import SqueezedRelease
 
 _GRAPHS_KEPT = 4
-_PLACES = ("graph", "cuts", "squeezed")
+PLACES = ("graph", "cuts", "squeezed")
 """Hyper-parameters that say where a network is cut: the network is the same without them."""
 _graphs: dict[str, TracedNetwork] = {}
 _tracing = threading.Lock()
@@ -69,7 +69,7 @@ def blank_graph(manifest: BundleManifest) -> TracedNetwork:
     Raises:
         GraphMismatchError: it is not the one that the manifest names. BundleError.
     """
-    fixed = {name: value for name, value in manifest.hyperparameters.items() if name not in _PLACES}
+    fixed = {name: value for name, value in manifest.hyperparameters.items() if name not in PLACES}
     key = repr((manifest.name, manifest.architecture, sorted(fixed.items())))
     traced = _graphs.get(key)
     if traced is None:
@@ -193,9 +193,9 @@ def publish_classifier(
     for place, cut in enumerate(squeezing):
         note_head(squeezed_name(cut.id, 0), cut, place)
     specs = [one.spec(cut_mask(cut)) for one, cut in zip(squeezed, squeezing, strict=True)]
-    spec.hyperparameters.update(
-        graph=graph.digest, cuts=",".join(map(cut_mask, every.values())), squeezed=format_specs(specs)
-    )
+    spec.hyperparameters.update(graph=graph.digest, cuts=",".join(map(cut_mask, every.values())))
+    if specs:
+        spec.hyperparameters["squeezed"] = format_specs(specs)
     return create_bundle(
         whole, spec, root, origin=Path(release.name), storage=storage, parent=parent,
     )

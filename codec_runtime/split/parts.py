@@ -67,14 +67,14 @@ class SqueezedHead(nn.Module):
 
 
 class SqueezedTail(nn.Module):
-    """What restores squeezed features, and the tail of the cut."""
+    """What restores squeezed features of an operating point, and the tail of the cut."""
 
-    def __init__(self, squeezed: SqueezedCut, tail: nn.Module) -> None:
+    def __init__(self, squeezed: SqueezedCut, tail: nn.Module, point: int) -> None:
         super().__init__()
-        self.squeezed, self.tail = squeezed, tail
+        self.squeezed, self.tail, self._point = squeezed, tail, point
 
     def forward(self, squeezed: Tensor) -> tuple[Tensor, ...]:
-        logits: tuple[Tensor, ...] = self.tail(self.squeezed.restore(squeezed))
+        logits: tuple[Tensor, ...] = self.tail(self.squeezed.restore(squeezed, self._point))
         return logits
 
 
@@ -163,9 +163,9 @@ def squeezed_parts(
         tail = with_weights(tail, {**tail.state_dict(), **tuned}, f"tail of cut {cut.id}")
     names = head_names(split.head, _bundled(place, squeezed), place)
     head_bytes = _head_bytes(manifest, squeezed_name(cut.id, 0), names, stored)
-    head, restored = SqueezedHead(split.head, squeezed), SqueezedTail(squeezed, tail)
+    head = SqueezedHead(split.head, squeezed).eval()
     return [
-        CutParts(published, cut, head.eval(), restored.eval(), False, coder, names)
+        CutParts(published, cut, head, SqueezedTail(squeezed, tail, coder.point).eval(), False, coder, names)
         for published, coder in _points(manifest, traced.graph, place, squeezed, cut, head_bytes)
     ]
 
@@ -271,7 +271,7 @@ def _points(
     squeezed: SqueezedCut,
     cut: CutSpec,
     head_bytes: int,
-) -> Iterator[tuple[PublishedCut, Coder]]:
+) -> Iterator[tuple[PublishedCut, SqueezedCoder]]:
     spec, origin = squeezed.spec, f"squeezed cut {cut.id} of {manifest.name} version {manifest.version}"
     shapes = crossing_shapes(graph, cut)
     if len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][:2] != (1, spec.channels):

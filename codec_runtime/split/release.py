@@ -14,7 +14,7 @@ from codec_runtime.bundle.errors import SpecError
 from codec_runtime.codecs.registry import configure
 from codec_runtime.contract.split import CutSpec, SplitGraph
 from codec_runtime.split.bottleneck import cut_after
-from codec_runtime.split.bundles import ClassifierRelease, classifier_state
+from codec_runtime.split.bundles import PLACES, ClassifierRelease, classifier_state
 from codec_runtime.split.classifiers import CLASSIFIERS
 from codec_runtime.split.networks.efficientnet import efficientnet_lite0
 
@@ -46,7 +46,7 @@ def network_release(
         config = configure(architecture, hyperparameters).as_dict()
     except ValueError as error:
         raise SpecError(f"{architecture}: {error}") from error
-    given = {key: value for key, value in config.items() if key not in ("graph", "cuts")}
+    given = {key: value for key, value in config.items() if key not in PLACES}
     if weights is not None:
         state, told = read_source(weights), recipe or f"weights of {weights.name}"
     elif architecture == PUBLISHED_WEIGHTS:

@@ -50,6 +50,16 @@ def test_eval_digital_has_a_row_for_each_way_of_sending(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_the_shipped_tables_belong_to_the_shipped_encoder(tmp_path: Path):
+    images = _pictures(tmp_path / "images", 1, 192)
+    done = _run("eval", "digital", "--images", images, "--baselines", "none", "--json")
+    assert done.exit_code == 0, done.output
+    entropy = [row for row in json.loads(done.stdout)["rows"] if row["mode"] == "entropy"]
+    assert len(entropy) >= 5
+    assert max(row["psnr_db"] for row in entropy) > 20
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_eval_bottleneck_compares_a_trained_one_with_image_codecs(tmp_path: Path):
     images, run = _pictures(tmp_path / "images", 12, 224), tmp_path / "run"
@@ -58,8 +68,10 @@ def test_eval_bottleneck_compares_a_trained_one_with_image_codecs(tmp_path: Path
         "--squeezed", 4, "--steps", "2,1,1", "--batch", 4, "--views", 1, "--most", 12,
     )  # fmt: skip
     assert trained.exit_code == 0, trained.output
-    done = _run("eval", "bottleneck", "--images", images, "--run", run, "--most", 4, "--json")
+    done = _run("eval", "bottleneck", "--images", images, "--run", run, "--most", 4, "--figure",
+                tmp_path / "curve.png", "--json")  # fmt: skip
     assert done.exit_code == 0, done.output
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     rows = json.loads(done.stdout)["rows"]
     assert {"method", "setting", "bytes", "agreement", "kl"} <= rows[0].keys()
     assert {"jpeg", "webp"} <= {row["method"] for row in rows}

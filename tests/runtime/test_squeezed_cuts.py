@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from classifier_releases import activate, classifying_site, normalised, photograph, published
+from classifier_releases import activate, classifying_site, normalised, photograph, published, write_chain
 from runtime_site import Repository, Site
 from squeezed_releases import BRANCHES, CAP_BYTES, POINTS, bottleneck_release, network, write_branches
 
@@ -263,6 +263,11 @@ def test_specs_that_do_not_fit_are_refused_by_name(change: dict[str, object], te
 
     with pytest.raises((ValueError, RuntimeError), match=text):
         built()
+
+
+def test_a_classifier_without_squeezed_cuts_does_not_mention_them(tmp_path: Path) -> None:
+    """Runtimes that do not know the hyper-parameter go on serving what others publish."""
+    assert "squeezed" not in write_chain(tmp_path, 1).hyperparameters
 
 
 def test_specs_survive_their_text() -> None:

@@ -138,6 +138,7 @@ def eval_bottleneck_command(
     stage: Annotated[str, typer.Option(help="features, distil, tune, or latest (checkpoint).")] = "distil",
     most: Annotated[int, typer.Option(min=2, help="Pictures at most.")] = 200,
     baselines: Annotated[str, typer.Option(help="Of jpeg, webp; none.")] = "jpeg,webp",
+    figure: Annotated[Path | None, typer.Option(help="File to draw to.")] = None,
     release: Annotated[
         Path | None, typer.Option(help="Folder to write for `semcom split publish --squeezed`.")
     ] = None,
@@ -150,6 +151,7 @@ def eval_bottleneck_command(
     import json
 
     from codec_runtime.split.bottleneck_command import evaluate_run, release_run
+    from codec_runtime.split.bottleneck_figure import write_figure
     from codec_runtime.split.squeezed_release import write_release
 
     try:
@@ -157,6 +159,8 @@ def eval_bottleneck_command(
         evaluation = evaluate_run(run, stage, images, most, _say, baselines=names)
         if release is not None:
             write_release(release, release_run(evaluation))
+        if figure is not None:
+            write_figure(figure, evaluation.rows)
         rows = evaluation.rows
     except (OSError, ValueError, RuntimeError) as error:
         fail(str(error))
