@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from codec_runtime.benchmarks.inputs import LATENT_STRIDE, fill_weights, picture, received_symbols
+from codec_runtime.bundle.manifest_file import read_manifest
 from codec_runtime.bundle.store import SHIPPED_WEIGHTS, find_bundles, load_module
 from codec_runtime.channel.symbols import prefix_mask
 from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
@@ -79,7 +80,7 @@ def golden_cases(weights: Path = SHIPPED_WEIGHTS) -> Iterator[GoldenCase]:
     """Every codec bundle below ``weights``, then every registered architecture; bundles of other kinds, e.g.
     adapters, do not take pictures."""
     for directory in find_bundles(weights):
-        manifest, _ = load_module(directory)
+        manifest = read_manifest(directory)
         if manifest.architecture not in {**ENCODERS, **DECODERS}:
             continue
         name = str(directory.relative_to(weights))

@@ -115,7 +115,7 @@ class Activations:
         return self._registry.models
 
     def load_at_start(self) -> None:
-        """Shipped bundles of served kinds, then those activated earlier; a damaged one is left out and logged."""
+        """Shipped bundles of served kinds, then those activated earlier; one that is damaged is logged."""
         directories = [place for place in find_bundles(self._shipped) if place.parts[-3] in SERVED_KINDS]
         directories += [self.store / bundle for bundle in self._recorded()]
         # Encoders and knowledge bases first: a decoder needs its encoder, an adapter its knowledge base.
