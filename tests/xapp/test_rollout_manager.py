@@ -56,8 +56,11 @@ def test_a_version_that_degrades_is_taken_back_everywhere_by_itself(tmp_path: Pa
 
 
 def test_a_loss_that_four_users_cannot_show_is_found_where_devices_compare_with_the_parent(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Who is a canary is drawn by the roll-out's id, and once in a while four users do show it.
+    monkeypatch.setattr("xapp.rollout.driver.secrets.token_hex", lambda _: "00000001")
+
     async def main() -> None:
         for paired, phase in ((True, "rolled-back"), (False, "done")):
             scene = Scene(tmp_path / str(paired), {"a": 4})
