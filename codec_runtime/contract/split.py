@@ -125,6 +125,20 @@ class SplitGraph(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class LeakageTable(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network's tensors tell about its pictures.
+
+    Attributes:
+        network: by name. pictures: that it was measured on; data_sha256: of them.
+        leakage: distance correlation with the input, 0..1, by node name of the fused graph.
+    """
+
+    network: str
+    pictures: int
+    data_sha256: str
+    leakage: dict[str, float]
+
+
 class CostProfile(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that each node of one graph takes on one class of device.
 

@@ -18,6 +18,7 @@ from xapp.cli import (  # noqa: F401
     rollout,
     services,
     split,
+    split_leakage,
     split_plan,
     train,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -58,6 +59,13 @@ def plan_command(
     min_depth: Annotated[
         int | None, typer.Option(min=0, help="Operations between input and what crosses, at least.")
     ] = None,
+    max_leakage: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Distance correlation of what crosses and the picture, at most."),
+    ] = None,
+    leakage: Annotated[
+        Path | None, typer.Option(help="File of `semcom split leakage`, for --max-leakage.")
+    ] = None,
     feature_bits: Annotated[
         int, typer.Option(min=1, max=32, help="A value that crosses takes; the input takes 8.")
     ] = 8,
@@ -84,8 +92,9 @@ def plan_command(
         min_depth=min_depth,
     )
     machines = _Machines(network, edge, feature_bits, profiles)
+    private = _Privacy(max_leakage, _leakage_of(machines.graph, leakage, max_leakage))
     rows = [defaults] if users is None else _read_users(users, defaults)
-    planned = [_planned(row, machines) for row in rows]
+    planned = [_planned(row, machines, private) for row in rows]
     if users is None:
         plan = _plan_one(planned[0], queue, slowdown, alternatives)
         shown = _plan_json(plan) | {"network": network, "device": device, "edge": edge}
@@ -152,7 +161,35 @@ def _read_users(file: Path, defaults: UserRow) -> list[UserRow]:
     return [msgspec.structs.replace(defaults, **row) for row in given]
 
 
-def _planned(row: UserRow, machines: _Machines) -> PlannedUser:
+@dataclass(frozen=True)
+class _Privacy:
+    """``max_leakage`` and what each node of the graph gives away."""
+
+    most: float | None
+    leakage: tuple[float, ...]
+
+
+def _leakage_of(graph: SplitGraph, file: Path | None, most: float | None) -> tuple[float, ...]:
+    """Numbers for the graph's nodes, from a file; not a number where the file has none."""
+    from codec_runtime.contract.split import LeakageTable
+
+    if most is None:
+        return ()
+    if file is None:
+        fail("--max-leakage needs --leakage: a file of `semcom split leakage`")
+    try:
+        table = msgspec.json.decode(file.read_bytes(), type=LeakageTable)
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+    except msgspec.DecodeError as error:
+        fail(f"{file}: {error}")
+    found = tuple(table.leakage.get(node.name, float("nan")) for node in graph.nodes)
+    if all(map(math.isnan, found)):
+        fail(f"{file}: of {table.network}, no node of which is in {graph.name}")
+    return found
+
+
+def _planned(row: UserRow, machines: _Machines, private: _Privacy) -> PlannedUser:
     from codec_runtime.contract.devices import DEVICES
     from xapp.cli.split_views import link_of, power_of
     from xapp.split.constraints import Constraints
@@ -175,7 +212,7 @@ def _planned(row: UserRow, machines: _Machines) -> PlannedUser:
         Constraints(
             deadline_s=None if row.deadline_ms is None else row.deadline_ms / 1e3,
             energy_j=None if row.energy_mj is None else row.energy_mj / 1e3,
-            memory_bytes=memory, min_depth=row.min_depth,
+            memory_bytes=memory, min_depth=row.min_depth, max_leakage=private.most, leakage=private.leakage,
         ),
     )
 
