@@ -197,9 +197,3 @@ def feature_rows(views: Views, judge: Judge) -> list[CrossingRow]:
     integers = ((features - low) / step).round().to(torch.uint8)
     sizes = [8 + len(zlib.compress(values.numpy().tobytes(), 9)) for values in integers]
     return [raw, judge.features("features-8bit-zlib", "", sizes, integers.float() * step + low)]
-
-
-def frontier(rows: Sequence[CrossingRow], method: str, limit: float) -> float | None:
-    """Best agreement of a method at most ``limit`` bytes; None where it needs more."""
-    fitting = [row.agreement for row in rows if row.method == method and row.bytes <= limit]
-    return max(fitting, default=None)

@@ -20,7 +20,7 @@ from codec_runtime.bundle.errors import BundleError, SpecError
 from codec_runtime.bundle.files import read_bounded, write_atomic
 from codec_runtime.bundle.tensor_file import tensor_bytes, tensor_file
 from codec_runtime.contract.split import CutSpec, SplitGraph
-from codec_runtime.split.bottleneck import BottleneckConfig, cut_after
+from codec_runtime.split.bottleneck import cut_after
 from codec_runtime.split.parts import point_metric
 from codec_runtime.split.squeezed import SqueezedSpec
 
@@ -72,10 +72,6 @@ class SqueezedRecord(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     test_sha256: str
     test_pictures: int
-
-    @property
-    def config(self) -> BottleneckConfig:
-        return BottleneckConfig(self.channels, self.squeezed, self.hidden, self.stride, len(self.figures))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from codec_runtime.contract.split import CutError
 from codec_runtime.digital.feature_codec import FeatureCodec
 from codec_runtime.split.bottleneck import Bottleneck, BottleneckConfig, cut_after
 from codec_runtime.split.bottleneck_data import Views
-from codec_runtime.split.bottleneck_evaluation import Judge, bottleneck_rows, bottleneck_tables, frontier
+from codec_runtime.split.bottleneck_evaluation import Judge, bottleneck_rows, bottleneck_tables
+from codec_runtime.split.bottleneck_figure import frontier_rows
 from codec_runtime.split.bottleneck_training import BottleneckTraining, divergence, train_bottleneck
 from codec_runtime.split.cutting import SplitNetwork, cut_network
 from codec_runtime.split.graph import TracedNetwork, trace
@@ -114,8 +115,8 @@ def test_streams_give_the_edge_what_the_bottleneck_promises(split: SplitNetwork)
     entropy = [row for row in rows if row.method == "bottleneck"]
     assert [row.bytes for row in entropy] == sorted((row.bytes for row in entropy), reverse=True)
     assert entropy[0].kl < entropy[-1].kl
-    assert frontier(rows, "bottleneck", 10) is None
-    assert frontier(rows, "bottleneck", 1e6) == max(row.agreement for row in entropy)
+    assert [row.setting for row in frontier_rows(rows, "none")] == []
+    assert frontier_rows(rows, "bottleneck")[-1].agreement == max(row.agreement for row in entropy)
 
 
 def test_divergence_is_zero_for_the_same_and_positive_otherwise() -> None:
