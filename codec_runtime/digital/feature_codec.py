@@ -329,7 +329,7 @@ class FeatureCodec:
 
     def _check(self, header: Header) -> None:
         if header.model != self.model:
-            raise WrongModelError(f"made with {header.model.hex()}, not {self.model.hex()}")
+            raise WrongModelError(f"made with tables or weights {header.model.hex()}, not {self.model.hex()}")
         if header.cut != self.cut:
             raise WrongModelError(f"of cut {header.cut.hex()}, not {self.cut.hex()}")
         if header.point >= self.tables.points or header.channels > self.tables.sent[header.point]:

@@ -37,7 +37,7 @@ from codec_runtime.split.bundles import classifier_state
 from codec_runtime.split.cutting import SplitNetwork, cut_network, load_part
 from codec_runtime.split.graph import TracedNetwork, trace
 from codec_runtime.split.networks import build_network
-from codec_runtime.split.squeezed import SqueezedCut, SqueezedSpec, tuned_key, tuned_modules
+from codec_runtime.split.squeezed import squeezed_state, tuned_key, tuned_modules
 from codec_runtime.split.squeezed_release import (
     PointFigures,
     SqueezedRecord,
@@ -219,28 +219,18 @@ def release_run(evaluation: Evaluation) -> SqueezedRelease:
     told = json.loads((evaluation.run / RECORD_FILE).read_bytes())
     config, tables = evaluation.bottleneck.config, evaluation.tables
     network, _ = build_network(told["network"], batch=1)
-    state = classifier_state(network)
-    tuned = tuned_modules(network, evaluation.tail or {})
+    state, tail = classifier_state(network), evaluation.tail or {}
+    tuned = tuned_modules(network, tail)
+    copies = {
+        tuned_key(name, tuned): tail.get(name, tensor) for name, tensor in state.items()
+        if name.startswith(tuple(f"{module}." for module in tuned))
+    }
     points = [row for row in evaluation.rows if row.method == "bottleneck"]
     steps = ", ".join(map(str, told["training"]["steps"]))
-    spec = SqueezedSpec(
-        cut="0", channels=config.channels, squeezed=config.squeezed, hidden=config.hidden,
-        stride=config.stride, points=config.points, symbols=tables.frequencies.shape[2], tuned=tuned,
-    )
-    squeezed = SqueezedCut(spec, network)
-    layers = {
-        name: tensor for name, tensor in evaluation.bottleneck.state_dict().items()
-        if not name.startswith(("points.", "fixed."))
-    }
-    tensors = {f"tables.{name}": tensor for name, tensor in tables.state().items() if tensor.numel()}
-    own = squeezed.tuned_state()
-    for name in own:
-        key = tuned_key(name, tuned)
-        tensors[key] = (evaluation.tail or {}).get(name, torch.zeros(own[name].shape))
     record = SqueezedRecord(
         network=told["network"], after=told["after"], network_sha256=network_digest(state),
-        channels=spec.channels, squeezed=spec.squeezed, hidden=spec.hidden, stride=spec.stride,
-        symbols=spec.symbols, tuned=tuned,
+        channels=config.channels, squeezed=config.squeezed, hidden=config.hidden, stride=config.stride,
+        symbols=tables.frequencies.shape[2], tuned=tuned,
         figures=tuple(
             PointFigures(
                 bytes=row.bytes, cap_bytes=math.ceil(1.25 * row.largest), agreement=row.agreement, kl=row.kl
@@ -252,7 +242,7 @@ def release_run(evaluation: Evaluation) -> SqueezedRelease:
         data_sha256=told["data_sha256"], seed=told["training"]["seed"],
         test_sha256=evaluation.test_sha256, test_pictures=points[0].pictures,
     )
-    return SqueezedRelease(record, {**layers, **tensors})
+    return SqueezedRelease(record, {**squeezed_state(evaluation.bottleneck, tables), **copies})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

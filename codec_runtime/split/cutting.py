@@ -12,16 +12,18 @@ import copy
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from codec_runtime.bundle.errors import BundleError
 from codec_runtime.bundle.tensor_file import parse_header, read_tensors, tensor_file
 from codec_runtime.contract.split import CutError, CutSpec, make_cut
 from codec_runtime.split.capture import constants, pruned
 from codec_runtime.split.graph import TracedNetwork
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def load_part(part: fx.GraphModule, data: bytes, origin: str) -> None:
     part.load_state_dict(read_tensors(data, parse_header(data, origin)))
 
 
-def with_weights(part: fx.GraphModule, state: Mapping[str, Tensor], origin: str) -> fx.GraphModule:
+def with_weights(part: _Module, state: Mapping[str, Tensor], origin: str) -> _Module:
     """A copy of captured operations around the tensors of ``state`` that they read.
 
     Raises:

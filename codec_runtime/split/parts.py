@@ -212,7 +212,7 @@ def device_parts(manifest: BundleManifest, blank: TracedNetwork, cut: str, data:
     for spec in published_cuts(manifest, blank.graph):
         if spec.id == cut:
             parts = parts_of(manifest, blank, spec)
-            return replace(parts, head=with_weights(cut_network(blank, spec).head, state, origin))
+            return replace(parts, head=with_weights(parts.head, state, origin))
     for place, squeezed_spec in enumerate(squeezed_specs(manifest)):
         if _cut_of(squeezed_spec.cut, blank.graph).id == plain_id(cut):
             for parts in _device_points(manifest, blank, place, squeezed_spec, state, origin):

@@ -20,7 +20,7 @@ from msgspec import Meta
 from torch import Tensor, nn
 
 from codec_runtime.digital.tables import CodingTables
-from codec_runtime.split.bottleneck import BottleneckConfig, Squeezer
+from codec_runtime.split.bottleneck import Bottleneck, BottleneckConfig, Squeezer
 
 MOST_SQUEEZED = 4
 """Squeezed cuts of a bundle."""
@@ -102,6 +102,16 @@ class SqueezedCut(Squeezer):
             for name in self.spec.tuned
             for inner, tensor in self.tuned[_key(name)].state_dict().items()
         }
+
+
+def squeezed_state(bottleneck: Bottleneck, tables: CodingTables) -> dict[str, Tensor]:
+    """Tensors of a :class:`SqueezedCut` but for the trained copies, without what only training needs."""
+    layers = {
+        name: tensor for name, tensor in bottleneck.state_dict().items()
+        if not name.startswith(("points.", "fixed."))
+    }
+    coding = {f"tables.{name}": tensor for name, tensor in tables.state().items() if tensor.numel()}
+    return {**layers, **coding}
 
 
 def tuned_modules(network: nn.Module, tail: Collection[str]) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import torch
 from torch import Tensor
 
 from codec_runtime.bundle.creation import read_source
 from codec_runtime.bundle.errors import BundleError, SpecError
 from codec_runtime.bundle.files import read_bounded, write_atomic
+from codec_runtime.bundle.storage import served_state, store_state
 from codec_runtime.bundle.tensor_file import tensor_bytes, tensor_file
 from codec_runtime.contract.split import CutSpec, SplitGraph
 from codec_runtime.split.bottleneck import cut_after
@@ -137,11 +137,7 @@ def network_digest(state: Mapping[str, Tensor]) -> str:
 def write_release(folder: Path, release: SqueezedRelease) -> None:
     """Make the folder: layers and copies in F16, tables in F32."""
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: tensor.float() if name.startswith("tables.") else tensor.half()
-        for name, tensor in release.state.items()
-    }
-    write_atomic(folder / TENSORS_FILE, tensor_file(tensors))
+    write_atomic(folder / TENSORS_FILE, tensor_file(store_state(release.state, "F16").tensors))
     record = msgspec.json.format(msgspec.json.encode(release.record), indent=1)
     write_atomic(folder / RECORD_FILE, record + b"\n")
 
@@ -160,8 +156,8 @@ def read_release(folder: Path) -> SqueezedRelease:
         record = msgspec.json.decode(read_bounded(path, _RECORD_LIMIT), type=SqueezedRecord)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BundleError(f"{path}: {error}") from error
-    state = {name: tensor.to(torch.float32) for name, tensor in read_source(folder / TENSORS_FILE).items()}
-    return SqueezedRelease(record, state)
+    tensors = folder / TENSORS_FILE
+    return SqueezedRelease(record, served_state(read_source(tensors), {}, str(tensors)))
 
 
 def find_release(name: str) -> SqueezedRelease:

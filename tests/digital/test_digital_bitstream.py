@@ -135,7 +135,7 @@ def test_other_versions_models_cuts_and_points_are_named() -> None:
     with pytest.raises(VersionError, match="version 9"):
         parse(stream[:2] + b"\x09" + stream[3:])
     empty = [b""] * 4
-    with pytest.raises(WrongModelError, match="made with"):
+    with pytest.raises(WrongModelError, match="made with tables"):
         toy_codec().decode(pack(header(model=b"x" * 8), empty))
     with pytest.raises(WrongModelError, match="of cut"):
         toy_codec().decode(pack(header(cut=b"x" * 8), empty))

@@ -100,16 +100,18 @@ def classifying_site(folder: Path) -> Iterator[tuple[Site, Repository]]:
         yield site, repository
 
 
-def push(site: Site, repository: Repository, root: Path, *versions: int) -> list[ActivationReport]:
+def push(
+    site: Site, repository: Repository, root: Path, *versions: int, network: str = "chain"
+) -> list[ActivationReport]:
     """Publish releases of ``root`` and activate one after another."""
     for version in versions:
-        repository.add_bundle(root, f"classifier/chain/{version}")
+        repository.add_bundle(root, f"classifier/{network}/{version}")
 
     def put(area: str, name: str, data: bytes) -> None:
         assert httpx.put(f"{site.url}{paths.INBOX}/{area}/{name}", content=data).status_code == 204
 
     repository.publish(put)
-    return [activate(site, f"classifier/chain/{version}") for version in versions]
+    return [activate(site, f"classifier/{network}/{version}") for version in versions]
 
 
 def activate(site: Site, *bundles: str) -> ActivationReport:

@@ -19,6 +19,7 @@ from codec_runtime.split.bundles import (
     release_graph,
 )
 from codec_runtime.split.classifiers import BranchesClassifier, WideClassifierConfig
+from codec_runtime.split.squeezed import squeezed_state
 from codec_runtime.split.squeezed_release import (
     PointFigures,
     SqueezedRecord,
@@ -59,11 +60,6 @@ def bottleneck_release(version: int = 1, after: str = "stem") -> SqueezedRelease
         sent=np.full(POINTS, 8, np.int32),
         fill=np.tile(squeezed.mean((0, 2, 3)).numpy(), (POINTS, 1)).astype(np.float32),
     )
-    layers = {
-        name: tensor for name, tensor in bottleneck.state_dict().items()
-        if not name.startswith(("points.", "fixed."))
-    }
-    coding = {f"tables.{name}": tensor for name, tensor in tables.state().items() if tensor.numel()}
     tuned = {
         f"tuned.classifier.{name}": 2.0 * tensor.detach()
         for name, tensor in module.classifier.state_dict().items()
@@ -78,7 +74,7 @@ def bottleneck_release(version: int = 1, after: str = "stem") -> SqueezedRelease
         recipe="principal components, for tests", data_sha256="none", seed=1, test_sha256="none",
         test_pictures=1,
     )
-    return SqueezedRelease(record, {**layers, **coding, **tuned})
+    return SqueezedRelease(record, {**squeezed_state(bottleneck, tables), **tuned})
 
 
 def write_branches(

@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from classifier_releases import activate, classifying_site, normalised, photograph, published, write_chain
-from runtime_site import Repository, Site
+from classifier_releases import classifying_site, normalised, photograph, published, push, write_chain
+from runtime_site import Site
 from squeezed_releases import BRANCHES, CAP_BYTES, POINTS, bottleneck_release, network, write_branches
 
 from codec_runtime.bundle.creation import read_source
@@ -45,19 +45,9 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(releases: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Path]]:
     folder = tmp_path_factory.mktemp("site")
     with classifying_site(folder) as (site, repository):
-        _push(site, repository, releases, 1)
+        (report,) = push(site, repository, releases, 1, network="branches")
+        assert report.outcome == "activated", report.detail
         yield site, folder / "root.json"
-
-
-def _push(site: Site, repository: Repository, root: Path, version: int) -> None:
-    repository.add_bundle(root, f"classifier/branches/{version}")
-
-    def put(area: str, name: str, data: bytes) -> None:
-        assert httpx.put(f"{site.url}{paths.INBOX}/{area}/{name}", content=data).status_code == 204
-
-    repository.publish(put)
-    report = activate(site, f"classifier/branches/{version}")
-    assert report.outcome == "activated", report.detail
 
 
 def _tuned(picture: np.ndarray) -> np.ndarray:
