@@ -130,6 +130,14 @@ def parse_choice(text: str, known: Sequence[str], what: str) -> list[str]:
     return names
 
 
+def decoders_of(encoder: BundleManifest, manifests: Sequence[BundleManifest]) -> dict[str, BundleManifest]:
+    """The newest version of each decoder among ``manifests`` that belongs to ``encoder``, by name."""
+    return {
+        m.name: m for m in sorted(manifests, key=lambda m: m.version)
+        if m.kind == "decoder" and m.encoder_sha256 == encoder.weights_sha256
+    }
+
+
 def load_codec(
     root: Path, decoder: str = "all", tiers: str = "all"
 ) -> tuple[nn.Module, dict[str, nn.Module]]:
@@ -146,10 +154,7 @@ def load_codec(
     if not encoders:
         raise FileNotFoundError(f"no encoder bundle below {root}")
     newest = max(encoders, key=lambda m: m.version)
-    belonging: dict[str, BundleManifest] = {
-        m.name: m for m in sorted(manifests, key=lambda m: m.version)
-        if m.kind == "decoder" and m.encoder_sha256 == newest.weights_sha256
-    }
+    belonging = decoders_of(newest, manifests)
     names = list(belonging) if decoder == "all" else [name.strip() for name in decoder.split(",")]
     if missing := [name for name in names if name not in belonging]:
         raise FileNotFoundError(

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from codec_runtime.contract.bundle import BundleManifest
+from codec_runtime.contract.bundle import BundleManifest, QualityPoint
 from codec_runtime.evaluation.codec import QualityRow, rate_name
-from codec_runtime.evaluation.compute_cost import ComputeCost
 
 CARD_SNRS_DB = (1.0, 4.0, 7.0, 10.0, 13.0)
 CARD_WIDTH, CARD_HEIGHT = 768, 512
@@ -16,7 +15,7 @@ CARD_WIDTH, CARD_HEIGHT = 768, 512
 
 CARD_BASELINES = ("linear", "jpeg+ldpc", "jpeg+capacity")
 _FADING = "rayleigh_slow_eq"
-_Cells = Mapping[tuple[str, str, int, float], QualityRow]
+_Cells = Mapping[tuple[str, str, int, float], QualityRow | QualityPoint]
 
 _INTRODUCTION = """\
 One encoder, and decoders of different architecture and size trained against it (the encoder frozen). The
@@ -40,24 +39,29 @@ class Card:
     """What the card says.
 
     Attributes:
-        decoders: manifests by name.
-        costs: of ``encoder`` and of each decoder.
-        rows: decoders and baselines over AWGN in every cell of the card, decoders over slow fading.
+        decoders: manifests with their surfaces: AWGN in every cell of the card, and slow fading.
+        ms: of the encoder and of each decoder, for a picture of the card's size.
+        baselines: over AWGN in every cell of the card.
         pictures: number of test pictures.
     """
 
     encoder: BundleManifest
-    decoders: Mapping[str, BundleManifest]
-    costs: Mapping[str, ComputeCost]
-    rows: Sequence[QualityRow]
-    provenance: Mapping[str, str]
+    decoders: Sequence[BundleManifest]
+    ms: Sequence[float]
+    baselines: Sequence[QualityRow]
     pictures: int
 
     def text(
         self, prefixes: Sequence[int], fading_prefixes: Sequence[int], fading_snrs_db: Sequence[float]
     ) -> str:
         """Markdown."""
-        cells = {(row.decoder, row.channel, row.prefix, row.snr_db): row for row in self.rows}
+        bundles = [self.encoder, *self.decoders]
+        names = [manifest.name for manifest in self.decoders]
+        cells: dict[tuple[str, str, int, float], QualityRow | QualityPoint] = {
+            (row.decoder, row.channel, row.prefix, row.snr_db): row for row in self.baselines
+        }
+        for manifest in self.decoders:
+            cells |= {(manifest.name, p.channel, p.prefix, p.snr_db): p for p in manifest.quality}
         lines = [
             "# Model card: anchor JSCC codec",
             "",
@@ -65,25 +69,24 @@ class Card:
             "",
             f"| bundle | architecture | tier | parameters | MACs/pixel | ms ({CARD_WIDTH}x{CARD_HEIGHT}) |",
             "|---|---|---|---|---|---|",
-            self._bundle_line(self.encoder, self.costs["encoder"]),
-            *(self._bundle_line(manifest, self.costs[name]) for name, manifest in self.decoders.items()),
+            *(_bundle_line(manifest, ms) for manifest, ms in zip(bundles, self.ms, strict=True)),
             "",
             "ms: eager fp32 PyTorch on one CPU thread, the least of a few runs.",
             "",
-            f"Training data: {self.provenance['data']}, sha256 `{self.provenance['data_sha256'][:16]}`;",
-            "research-use photographs, so the weights are for research use.",
-            f"Seed {self.provenance['seed']}. Steps made: {self.provenance['steps']}.",
-            f"Command: `{self.provenance['command']}`",
+            "## Training",
+            "",
+            "On research-use photographs, so the weights are for research use.",
+            *_trainings(bundles),
             "",
             f"## Quality on {self.pictures} test pictures (Kodak), AWGN",
             "",
             *_READING.splitlines(),
             "",
-            below_floor(cells, list(self.decoders), prefixes, CARD_SNRS_DB),
+            below_floor(cells, names, prefixes, CARD_SNRS_DB),
         ]
         for prefix in prefixes:
             lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
-            lines += _quality(cells, (*self.decoders, *CARD_BASELINES), "awgn", prefix, CARD_SNRS_DB)
+            lines += _quality(cells, (*names, *CARD_BASELINES), "awgn", prefix, CARD_SNRS_DB)
         lines += [
             "",
             "## Slow Rayleigh fading, perfect channel knowledge at the receiver",
@@ -92,16 +95,37 @@ class Card:
         ]
         for prefix in fading_prefixes:
             lines += ["", f"### R = {rate_name(prefix)} (k = {prefix})", ""]
-            lines += _quality(cells, tuple(self.decoders), _FADING, prefix, fading_snrs_db)
+            lines += _quality(cells, names, _FADING, prefix, fading_snrs_db)
         return "\n".join([*lines, "", *_CLOSING.splitlines(), ""])
 
-    @staticmethod
-    def _bundle_line(manifest: BundleManifest, cost: ComputeCost) -> str:
-        tier = manifest.hyperparameters.get("tier", "-")
-        return (
-            f"| {manifest.kind}/{manifest.name}/{manifest.version} | {manifest.architecture} | {tier} "
-            f"| {manifest.parameters:,} | {manifest.macs_per_pixel:,.0f} | {cost.ms_per_image:.0f} |"
-        )
+
+def _bundle_line(manifest: BundleManifest, ms: float) -> str:
+    tier = manifest.hyperparameters.get("tier", "-")
+    return (
+        f"| {_identifier(manifest)} | {manifest.architecture} | {tier} "
+        f"| {manifest.parameters:,} | {manifest.macs_per_pixel:,.0f} | {ms:.0f} |"
+    )
+
+
+def _identifier(manifest: BundleManifest) -> str:
+    return f"{manifest.kind}/{manifest.name}/{manifest.version}"
+
+
+def _trainings(bundles: Sequence[BundleManifest]) -> list[str]:
+    """A paragraph for each training that bundles come from, with all of them."""
+    by_training: dict[tuple[str, ...], list[str]] = {}
+    for manifest in bundles:
+        of = manifest.provenance
+        training = (of["data"], of["data_sha256"][:16], of["seed"], of["steps"], of["command"])
+        by_training.setdefault(training, []).append(_identifier(manifest))
+    lines = []
+    for (data, digest, seed, steps, command), names in by_training.items():
+        lines += [
+            "",
+            f"{', '.join(names)}: {data}, sha256 `{digest}`; seed {seed}. Steps made: {steps}.",
+            f"Command: `{command}`",
+        ]
+    return lines
 
 
 def below_floor(

@@ -3,36 +3,44 @@
 The weights are stored in fp16 and measured as stored. The rate-quality surface goes into each decoder's
 manifest, since the xApp's policies decide from it: AWGN over :data:`SURFACE_SNRS_DB` x
 :data:`SURFACE_PREFIXES`, then slow fading on a coarser grid (a policy reads one channel's points, by name).
-The card (:mod:`codec_runtime.training.model_card`) shows the part that papers show, beside baselines at
-equal bandwidth.
+
+Decoders are trained apart from one another against one frozen encoder, and so they are published: a run adds
+its decoders to a bundle root that may hold the encoder and other decoders already. What is there is neither
+written nor measured again, and a version never changes its weights. The card
+(:mod:`codec_runtime.training.model_card`) is of all decoders of the encoder, beside baselines at equal
+bandwidth.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from codec_runtime.bundle.store import (
+    BundleContents,
+    bundle_contents,
     bundle_directory,
+    find_bundles,
     load_module,
     manifest_bytes,
+    read_manifest,
     write_atomic,
-    write_bundle,
+    write_contents,
 )
 from codec_runtime.codecs.registry import DECODERS, ENCODERS, configure
-from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest, QualityPoint
+from codec_runtime.contract.bundle import MANIFEST_FILE, BundleKind, BundleManifest, QualityPoint
 from codec_runtime.evaluation.baselines import PCA_FILE, evaluate_baselines, load_pca, save_pca
 from codec_runtime.evaluation.codec import QualityRow, evaluate
-from codec_runtime.evaluation.command import load_pictures
+from codec_runtime.evaluation.command import decoders_of, load_pictures
 from codec_runtime.evaluation.compute_cost import ComputeCost, decoder_cost, encoder_cost
 from codec_runtime.training.model_card import (
     CARD_HEIGHT,
@@ -50,93 +58,160 @@ FADING_PREFIXES = (2, 6, 16)
 FADING_SEEDS = 4
 """Draws of h for each picture."""
 
+ENCODER_NAME = "anchor"
+
 
 @dataclass(frozen=True)
-class RunNetworks:
-    """What a run folder's ``provenance.json`` says its safetensors files are.
+class TrainedNetwork:
+    """A network of a run: what it is and its weights (fp32)."""
+
+    architecture: str
+    hyperparameters: dict[str, Any]
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished folder of ``semcom train codec``.
 
     Attributes:
-        encoder: (architecture, hyper-parameters); decoders: the same by name, such as ``conv-small``.
+        encoder: of the run; decoders: by name, such as ``conv-small``.
+        provenance: as bundles carry it.
     """
 
-    encoder: tuple[str, dict[str, Any]]
-    decoders: dict[str, tuple[str, dict[str, Any]]]
+    folder: Path
+    encoder: TrainedNetwork
+    decoders: dict[str, TrainedNetwork]
+    provenance: dict[str, str]
 
 
-def run_networks(record: dict[str, Any]) -> RunNetworks:
-    """Architectures of a run.
-
-    Raises:
-        ValueError: the record does not say.
-    """
-    networks = record.get("networks", {})
-    if "encoder" not in networks:
-        raise ValueError("provenance.json names no encoder under `networks`: no run of `semcom train codec`")
-    found = {n: (d["architecture"], dict(d["hyperparameters"])) for n, d in networks.items()}
-    encoder = found.pop("encoder")
-    return RunNetworks(encoder, found)
-
-
-def publish(run: Path, test_folders: Sequence[Path], out: Path, version: int) -> None:
-    """Write ``encoder/anchor``, the run's ``decoder/NAME``, the PCA and ``README.md`` below ``out``.
-
-    Args:
-        run: folder of ``semcom train codec``.
-        test_folders: pictures that were not trained on (Kodak for the shipped card).
-        version: version of all bundles.
+def read_run(folder: Path) -> TrainedRun:
+    """A run with its weights.
 
     Raises:
         FileNotFoundError: the training is not complete.
-        ValueError: the run's record names something unknown.
+        ValueError: the run's record names no encoder.
     """
-    record = json.loads((run / "provenance.json").read_text())
+    record = json.loads((folder / "provenance.json").read_text())
     if record.get("finished") is False:
-        raise FileNotFoundError(f"the training in {run} is not finished")
-    networks = run_networks(record)
-    provenance = _provenance(record)
-    for name in ("encoder", *networks.decoders):
-        if not (run / f"{name}.safetensors").exists():
-            raise FileNotFoundError(f"{run} holds no {name}.safetensors: the training is not complete")
+        raise FileNotFoundError(f"the training in {folder} is not finished")
+    if "encoder" not in record.get("networks", {}):
+        raise ValueError("provenance.json names no encoder under `networks`: no run of `semcom train codec`")
+    found = {}
+    for name, described in record["networks"].items():
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(f"{folder} holds no {path.name}: the training is not complete")
+        found[name] = TrainedNetwork(
+            described["architecture"], dict(described["hyperparameters"]), load_file(path)
+        )
+    return TrainedRun(folder, found.pop("encoder"), found, _provenance(record))
+
+
+def publish(runs: Sequence[Path], test_folders: Sequence[Path], out: Path, version: int) -> None:
+    """Write ``encoder/anchor``, the runs' ``decoder/NAME``, the PCA and ``README.md`` below ``out``.
+
+    Args:
+        runs: folders of ``semcom train codec`` with the same encoder.
+        test_folders: pictures that were not trained on (Kodak for the shipped card).
+        version: version of the bundles that are new below ``out``.
+
+    Raises:
+        FileNotFoundError: a training is not complete.
+        ValueError: a run's record names something unknown; the runs are of different encoders; other weights
+            are published under this version, or two runs train a decoder of one name.
+    """
+    trained = [read_run(folder) for folder in runs]
+    # Everything is packed before anything is written: what is refused leaves nothing behind.
+    encoder = _packed("encoder", ENCODER_NAME, trained[0].encoder, version, trained[0].provenance)
+    digest = encoder.manifest.weights_sha256
+    new = {f"encoder/{ENCODER_NAME}": encoder}
+    for run in trained:
+        own = _packed("encoder", ENCODER_NAME, run.encoder, version, run.provenance)
+        if own.manifest.weights_sha256 != digest:
+            raise ValueError(f"{run.folder} is of another encoder than {trained[0].folder}")
+        for name, network in run.decoders.items():
+            packed = _packed("decoder", name, network, version, run.provenance, encoder_sha256=digest)
+            other = new.setdefault(f"decoder/{name}", packed)
+            if other.manifest.weights_sha256 != packed.manifest.weights_sha256:
+                raise ValueError(f"two runs train the decoder {name}; publish one of them")
+    missing = _missing(list(new.values()), out)
     pictures = load_pictures(test_folders)
-    costs: dict[str, ComputeCost] = {}
-    architecture, hyperparameters = networks.encoder
-    blank: nn.Module = ENCODERS[architecture](configure(architecture, hyperparameters))
-    costs["encoder"] = encoder_cost(blank.eval(), CARD_HEIGHT, CARD_WIDTH)
-    encoder_manifest = write_bundle(
-        bundle_directory(out, "encoder", "anchor", version), kind="encoder", name="anchor", version=version,
-        architecture=architecture, hyperparameters=hyperparameters,
-        state=load_file(run / "encoder.safetensors"), provenance=provenance,
-        macs_per_pixel=costs["encoder"].macs_per_pixel,
+    for contents in missing:
+        write_contents(_directory(out, contents.manifest), contents)
+    if encoder in missing or not (out / PCA_FILE).exists():
+        source = {key: trained[0].provenance[key] for key in ("data", "data_sha256")}
+        save_pca(load_pca(trained[0].folder / PCA_FILE.name), out / PCA_FILE, source)
+    encoder_manifest = _held(encoder.manifest, out) or encoder.manifest
+    decoders = decoders_of(encoder_manifest, [read_manifest(path) for path in find_bundles(out)])
+    _measure(encoder_manifest, [m for m in decoders.values() if not m.quality], pictures, out)
+    _write_card(encoder_manifest, list(decoders.values()), pictures, out)
+
+
+def _packed(
+    kind: BundleKind, name: str, network: TrainedNetwork, version: int, provenance: dict[str, str],
+    *, encoder_sha256: str = "",
+) -> BundleContents:
+    return bundle_contents(
+        kind=kind, name=name, version=version, architecture=network.architecture,
+        hyperparameters=network.hyperparameters, state=network.state, encoder_sha256=encoder_sha256,
+        provenance=provenance,
+        macs_per_pixel=_cost(kind, network.architecture, network.hyperparameters).macs_per_pixel,
     )
-    _, encoder = load_module(bundle_directory(out, "encoder", "anchor", version))
-    modules: dict[str, nn.Module] = {}
-    manifests: dict[str, BundleManifest] = {}
-    for name, (architecture, hyperparameters) in networks.decoders.items():
-        directory = bundle_directory(out, "decoder", name, version)
-        blank = DECODERS[architecture](configure(architecture, hyperparameters))
-        costs[name] = decoder_cost(blank.eval(), CARD_HEIGHT, CARD_WIDTH)
-        write_bundle(
-            directory, kind="decoder", name=name, version=version, architecture=architecture,
-            hyperparameters=hyperparameters, state=load_file(run / f"{name}.safetensors"),
-            encoder_sha256=encoder_manifest.weights_sha256, provenance=provenance,
-            macs_per_pixel=costs[name].macs_per_pixel,
-        )
-        manifests[name], modules[name] = load_module(directory)
+
+
+def _cost(kind: BundleKind, architecture: str, hyperparameters: Mapping[str, Any]) -> ComputeCost:
+    known, cost = (ENCODERS, encoder_cost) if kind == "encoder" else (DECODERS, decoder_cost)
+    blank: nn.Module = known[architecture](configure(architecture, dict(hyperparameters)))
+    return cost(blank.eval(), CARD_HEIGHT, CARD_WIDTH)
+
+
+def _held(manifest: BundleManifest, out: Path) -> BundleManifest | None:
+    """The newest bundle below ``out`` with the kind, name, weights and encoder of ``manifest``."""
+    same = [
+        held
+        for held in map(read_manifest, find_bundles(out))
+        if (held.kind, held.name) == (manifest.kind, manifest.name)
+        and held.weights_sha256 == manifest.weights_sha256
+        and held.encoder_sha256 == manifest.encoder_sha256
+    ]
+    return max(same, key=lambda held: held.version, default=None)
+
+
+def _missing(bundles: Sequence[BundleContents], out: Path) -> list[BundleContents]:
+    """Those that are not below ``out`` yet.
+
+    Raises:
+        ValueError: a bundle of the same name and version has other weights.
+    """
+    missing = [contents for contents in bundles if _held(contents.manifest, out) is None]
+    for manifest in (contents.manifest for contents in missing):
+        if _directory(out, manifest).exists():
+            raise ValueError(
+                f"{manifest.kind}/{manifest.name}/{manifest.version} is published below {out} with other "
+                "weights, and a version never changes: choose another --version"
+            )
+    return missing
+
+
+def _measure(
+    encoder_manifest: BundleManifest, decoders: Sequence[BundleManifest], pictures: Sequence[Tensor],
+    out: Path,
+) -> None:
+    """Store the surfaces of ``decoders`` in their manifests below ``out``."""
+    if not decoders:
+        return
+    _, encoder = load_module(_directory(out, encoder_manifest))
+    modules = {manifest.name: load_module(_directory(out, manifest))[1] for manifest in decoders}
     rows = _surface(encoder, modules, pictures)
-    for name, manifest in manifests.items():
-        points = [_point(row) for row in rows if row.decoder == name]
-        manifests[name] = msgspec.structs.replace(manifest, quality=points)
-        path = bundle_directory(out, "decoder", name, version) / MANIFEST_FILE
-        write_atomic(path, manifest_bytes(manifests[name]))
-    pca = load_pca(run / PCA_FILE.name)
-    save_pca(pca, out / PCA_FILE, {"data": provenance["data"], "data_sha256": provenance["data_sha256"]})
-    with tqdm(total=3 * len(CARD_SNRS_DB) * len(SURFACE_PREFIXES), desc="baselines", file=sys.stderr) as bar:
-        baselines = evaluate_baselines(
-            pictures, names=("linear", "jpeg"), modems=("capacity", "ldpc"), pca=pca,
-            snrs_db=CARD_SNRS_DB, prefixes=SURFACE_PREFIXES, on_cell=bar.update,
-        )
-    card = Card(encoder_manifest, manifests, costs, rows + baselines, provenance, len(pictures))
-    (out / "README.md").write_text(card.text(SURFACE_PREFIXES, FADING_PREFIXES, FADING_SNRS_DB))
+    for manifest in decoders:
+        points = [_point(row) for row in rows if row.decoder == manifest.name]
+        measured = msgspec.structs.replace(manifest, quality=points)
+        write_atomic(_directory(out, manifest) / MANIFEST_FILE, manifest_bytes(measured))
+
+
+def _directory(out: Path, manifest: BundleManifest) -> Path:
+    return bundle_directory(out, manifest.kind, manifest.name, manifest.version)
 
 
 def _surface(encoder: nn.Module, decoders: dict[str, nn.Module], pictures: Sequence[Any]) -> list[QualityRow]:
@@ -152,6 +227,23 @@ def _surface(encoder: nn.Module, decoders: dict[str, nn.Module], pictures: Seque
             prefixes=FADING_PREFIXES, noise_seeds=FADING_SEEDS, ms_ssim_seeds=FADING_SEEDS,
             on_cell=bar.update,
         )
+
+
+def _write_card(
+    encoder: BundleManifest, decoders: Sequence[BundleManifest], pictures: Sequence[Tensor], out: Path
+) -> None:
+    with tqdm(total=3 * len(CARD_SNRS_DB) * len(SURFACE_PREFIXES), desc="baselines", file=sys.stderr) as bar:
+        baselines = evaluate_baselines(
+            pictures, names=("linear", "jpeg"), modems=("capacity", "ldpc"), pca=load_pca(out / PCA_FILE),
+            snrs_db=CARD_SNRS_DB, prefixes=SURFACE_PREFIXES, on_cell=bar.update,
+        )
+    measured = [read_manifest(_directory(out, manifest)) for manifest in decoders]
+    ms = [
+        _cost(manifest.kind, manifest.architecture, manifest.hyperparameters).ms_per_image
+        for manifest in (encoder, *measured)
+    ]
+    card = Card(encoder, measured, ms, baselines, len(pictures))
+    (out / "README.md").write_text(card.text(SURFACE_PREFIXES, FADING_PREFIXES, FADING_SNRS_DB))
 
 
 def _provenance(record: dict[str, Any]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from codec_runtime.bundle.store import bundle_directory, load_module, read_manif
 from codec_runtime.codecs.linear import fit_patch_pca
 from codec_runtime.codecs.registry import FAMILIES, build_decoder, build_encoder
 from codec_runtime.evaluation.baselines import PCA_FILE, load_pca
-from codec_runtime.evaluation.command import EvaluationRequest, evaluate_command
+from codec_runtime.evaluation.command import EvaluationRequest, evaluate_command, load_codec
 from codec_runtime.training import model_card
 from codec_runtime.training import publish as publishing
 from codec_runtime.training.model_card import command_of, steps_of
@@ -85,7 +87,7 @@ def small_grid(monkeypatch):
 
 def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, pictures, run, small_grid):
     out = tmp_path / "weights"
-    publishing.publish(run, [pictures], out, 1)
+    publishing.publish([run], [pictures], out, 1)
     encoder = read_manifest(bundle_directory(out, "encoder", "anchor", 1))
     for name, tier in (("attention", "medium"), ("conv-small", "small")):
         manifest, module = load_module(bundle_directory(out, "decoder", name, 1))
@@ -121,15 +123,87 @@ def test_published_bundles_are_measured_loadable_and_belong_together(tmp_path, p
         assert said in card
 
 
+def _bytes_below(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def _run_of(tmp_path, name, trained_in, decoder):
+    """A run like ``trained_in``, with the same encoder, that trained ``decoder`` alone."""
+    described = {"architecture": decoder.architecture, "hyperparameters": decoder.config.as_dict()}
+    record = {
+        **RECORD, "networks": {"encoder": RECORD["networks"]["encoder"], name: described},
+        "command": f"semcom train codec --decoders {name}",
+    }
+    folder = _write_run(tmp_path / f"run-{name}", record, {name: decoder})
+    shutil.copy(trained_in / "encoder.safetensors", folder)
+    return folder
+
+
+def test_a_decoder_trained_later_is_added_and_what_is_published_stays(
+    tmp_path, pictures, run, small_grid, monkeypatch
+):
+    out = tmp_path / "weights"
+    publishing.publish([run], [pictures], out, 1)
+    before = _bytes_below(out)
+    resnet = _run_of(tmp_path, "resnet", run, build_decoder("fast", "resnet", FAST))
+    vgg = _run_of(tmp_path, "vgg", run, build_decoder("fast", "vgg", FAST))
+    measured = []
+    surface = publishing._surface
+    monkeypatch.setattr(
+        publishing, "_surface", lambda *args: measured.append(sorted(args[1])) or surface(*args)
+    )
+    publishing.publish([resnet, vgg, run], [pictures], out, 2)
+    after = _bytes_below(out)
+    assert measured == [["resnet", "vgg"]]
+    assert {path for path in after if path not in before} == {
+        Path("decoder", name, "2", file)
+        for name in ("resnet", "vgg") for file in ("manifest.msgpack", "weights.safetensors")
+    }
+    assert {path for path in before if before[path] != after[path]} == {Path("README.md")}
+    assert sorted(load_codec(out)[1]) == ["attention", "conv-small", "resnet", "vgg"]
+    card = after[Path("README.md")].decode()
+    for said in (
+        "| decoder/attention/1 |", "| decoder/vgg/2 |", "| resnet |", "--decoders resnet", RECORD["command"],
+        "encoder/anchor/1, decoder/attention/1, decoder/conv-small/1: photos",
+    ):
+        assert said in card
+
+
+def test_other_weights_under_a_published_version_or_of_another_encoder_are_refused(
+    tmp_path, pictures, run, small_grid
+):
+    out = tmp_path / "weights"
+    publishing.publish([run], [pictures], out, 1)
+    before = _bytes_below(out)
+    state = build_decoder("fast", "attention", FAST).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, run / "attention.safetensors")
+    with pytest.raises(ValueError, match=r"decoder/attention/1 is published .* choose another --version"):
+        publishing.publish([run], [pictures], out, 1)
+    other = _run_of(tmp_path, "resnet", run, build_decoder("fast", "resnet", FAST))
+    state = build_encoder("fast", FAST).state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, other / "encoder.safetensors")
+    with pytest.raises(ValueError, match="run-resnet is of another encoder"):
+        publishing.publish([run, other], [pictures], out, 2)
+    again = _run_of(tmp_path, "attention", run, build_decoder("fast", "attention", FAST))
+    save_file(
+        {k: v.contiguous() + 0.25 for k, v in build_decoder("fast", "attention", FAST).state_dict().items()},
+        again / "attention.safetensors",
+    )
+    with pytest.raises(ValueError, match="two runs train the decoder attention"):
+        publishing.publish([run, again], [pictures], out, 2)
+    assert _bytes_below(out) == before
+
+
 def test_unfinished_or_unknown_runs_are_refused_before_anything_is_written(tmp_path, pictures, run):
     (run / "conv-small.safetensors").rename(run / "conv-small.partial.safetensors")
     with pytest.raises(FileNotFoundError, match="conv-small"):
-        publishing.publish(run, [pictures], tmp_path / "weights", 1)
+        publishing.publish([run], [pictures], tmp_path / "weights", 1)
     (run / "provenance.json").write_text(json.dumps({**RECORD, "finished": False}))
     with pytest.raises(FileNotFoundError, match="not finished"):
-        publishing.publish(run, [pictures], tmp_path / "weights", 1)
+        publishing.publish([run], [pictures], tmp_path / "weights", 1)
+    (run / "provenance.json").write_text(json.dumps({**RECORD, "networks": {}}))
     with pytest.raises(ValueError, match="names no encoder"):
-        publishing.run_networks({**RECORD, "networks": {}})
+        publishing.publish([run], [pictures], tmp_path / "weights", 1)
     assert not (tmp_path / "weights").exists()
 
 

@@ -228,14 +228,25 @@ def pack_command(
 @train_app.command("publish")
 def publish_command(
     images: Folders,
-    run: Annotated[Path, typer.Option(help="Folder of `semcom train codec`.")] = Path("runs/codec"),
-    out: Annotated[Path, typer.Option(help="Bundle root to write.")] = Path("codec_runtime/weights"),
-    version: Annotated[int, typer.Option(min=1)] = 1,
+    run: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of `semcom train codec` [default: runs/codec]; repeat for runs of one encoder."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Bundle root, which may hold bundles.")] = Path(
+        "codec_runtime/weights"
+    ),
+    version: Annotated[int, typer.Option(min=1, help="Of the bundles that are new.")] = 1,
 ) -> None:
-    """Measure trained weights on a test folder and write them as bundles with a model card."""
+    """Measure trained weights on a test folder and write them as bundles with a model card.
+
+    A decoder that was trained against a published encoder is added beside it; what is published already
+    stays as it is.
+    """
     from codec_runtime.training.publish import publish
 
     try:
-        publish(run, images, out, version)
+        publish(run or [Path("runs/codec")], images, out, version)
     except (FileNotFoundError, ValueError) as error:
         fail(str(error))
