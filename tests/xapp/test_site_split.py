@@ -37,6 +37,7 @@ from xapp.process_state import restore_snapshot, take_snapshot
 from xapp.ric.measurement_choice import configured_plan
 from xapp.site_watch import ONLY_SITE, SiteWatch
 from xapp.status import Status
+from xapp.telemetry.columns import LINK_SUMS
 from xapp.telemetry.user_table import UserTable
 
 
@@ -179,6 +180,18 @@ def test_a_user_that_comes_to_another_site_gets_a_directive_there_and_keeps_what
     assert table.departures == {0: 1, 1: 1}
     assert east.decide(0.3) == []
     assert [directive.user for directive in east.full()] == ["c"]
+
+
+def test_what_a_user_measured_of_its_old_link_is_not_believed_of_the_new_one() -> None:
+    table = populated()
+    for name in LINK_SUMS:
+        getattr(table, name)[:2] = 5.0
+    table.bit_s[:2] = table.bit_long_s[:2] = 1e-6
+    table.fold_indication("east", ["a"], {"SINR": [1.0]}, 0.2, 1)
+    sums = [[float(getattr(table, name)[row]) for name in LINK_SUMS] for row in (0, 1)]
+    assert sums == [[0.0] * 5, [5.0] * 5]
+    assert np.isnan([table.bit_s[0], table.bit_long_s[0]]).all()
+    assert table.bit_s[1] == table.bit_long_s[1] == 1e-6  # who stays keeps it
 
 
 def test_a_late_rejection_of_the_old_site_leaves_the_decision_of_the_new_one() -> None:

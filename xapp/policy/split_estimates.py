@@ -25,7 +25,7 @@ from codec_runtime.contract.classification import SplitReport
 from xapp.split.latency import EdgeLoad, Floats, Link
 from xapp.split.line_fit import SUMS, LinePrior, Lines, add_sample, fitted_lines
 from xapp.split_options import SplitOptions
-from xapp.telemetry.columns import BoolArray, FloatArray, IntArray
+from xapp.telemetry.columns import LINK_SUMS, BoolArray, FloatArray, IntArray
 from xapp.telemetry.radio_quality import MOST_EFFICIENCY, SHANNON_SHARE
 from xapp.telemetry.user_table import UserTable
 
@@ -35,7 +35,6 @@ LEAST_BPS: Final = 10e3
 """Rate predicted at least, so that times stay finite."""
 _SHORT, _LONG = 0.5, 0.05
 _LONGEST_S: Final = 600.0
-_NET_SUMS: Final = ("net_w", "net_x", "net_y", "net_xx", "net_xy")
 _NET_SLOPES: Final = (1 / 32, 32.0)
 _EDGE_PRIOR: Final = LinePrior(0.002, 1.0, slope_range=(0.02, 1000.0))
 _DEVICE_PRIOR: Final = LinePrior(0.0, 1.0, slope_range=(0.02, 50.0))
@@ -68,7 +67,7 @@ class SplitEstimates:
             rows: mask of the site's own; other sites share the table.
         """
         kept = 0.5 ** (max(elapsed_s, 0.0) / options.memory_s)
-        for name in _NET_SUMS:
+        for name in LINK_SUMS:
             getattr(self._table, name)[rows] *= kept
         for sums in self._edge.values():
             np.multiply(sums, kept, out=sums)
@@ -77,7 +76,7 @@ class SplitEstimates:
         """Of these rows, whose rates were noted."""
         table = self._table
         bit_s = np.maximum(table.bit_s[rows], table.bit_long_s[rows])
-        sums = np.stack([getattr(table, name)[rows] for name in _NET_SUMS], axis=1)
+        sums = np.stack([getattr(table, name)[rows] for name in LINK_SUMS], axis=1)
         lines = fitted_lines(sums, _typical_airtime_s(bit_s), _network_prior(options))
         up = 1.0 / (bit_s * lines.slope)
         return Link(up, up * options.downlink_mhz / options.uplink_mhz, lines.intercept / 2.0)
@@ -108,9 +107,9 @@ class SplitEstimates:
         if report.feature_bytes and not math.isnan(bit_s):
             down_bytes = RESULT_BYTES * options.uplink_mhz / options.downlink_mhz
             air = 8.0 * bit_s * (report.feature_bytes + down_bytes)
-            sums = np.array([getattr(table, name)[row] for name in _NET_SUMS])
+            sums = np.array([getattr(table, name)[row] for name in LINK_SUMS])
             add_sample(sums, air, times[1], _network_prior(options))
-            for name, value in zip(_NET_SUMS, sums, strict=True):
+            for name, value in zip(LINK_SUMS, sums, strict=True):
                 getattr(table, name)[row] = value
         if report.feature_bytes:
             sums = self._edge.setdefault(report.network, np.zeros(SUMS))

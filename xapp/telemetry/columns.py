@@ -29,8 +29,14 @@ NO_PAIR: Final = -2
 COMPUTE_CLASSES: Final = tuple(DEVICES)
 """What ``compute_class`` may be, in the table by index."""
 
-SITE_DECIDED: Final = ("codec", "prefix", "directive_snr_db", "expected_psnr_db", "cut", "cut_arrears")
-"""What a user leaves behind on going to another site."""
+LINK_SUMS: Final = ("net_w", "net_x", "net_y", "net_xx", "net_xy")
+"""Of the line from predicted to reported network times, see xapp.split.line_fit."""
+
+LEFT_BEHIND: Final = (
+    "codec", "prefix", "directive_snr_db", "expected_psnr_db", "cut", "cut_arrears", *LINK_SUMS, "bit_s",
+    "bit_long_s",
+)
+"""What a user leaves behind on going to another site: what that site decided, and what its link was like."""
 
 COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     # from the RAN
@@ -81,7 +87,7 @@ COLUMNS: Final[dict[str, tuple[type[Any], Any]]] = {
     "compute_class": (np.int64, -1),  # index in COMPUTE_CLASSES
     "battery": (np.float64, np.nan),  # 0..1, NaN on mains
     "classify_rate": (np.float64, np.nan),  # pictures a second
-    **{f"net_{name}": (np.float64, 0.0) for name in ("w", "x", "y", "xx", "xy")},  # xapp.split.line_fit
+    **dict.fromkeys(LINK_SUMS, (np.float64, 0.0)),
     "bit_s": (np.float64, np.nan),  # predicted time of a bit up, s, short average
     "bit_long_s": (np.float64, np.nan),  # the same, long average
     # decided

@@ -19,7 +19,7 @@ import numpy as np
 
 from codec_runtime.contract.telemetry import CapabilityReport, QualityReport
 from xapp.telemetry.classifying import fold_classifier
-from xapp.telemetry.columns import COLUMNS, SITE_DECIDED, BoolArray, FloatArray, IntArray
+from xapp.telemetry.columns import COLUMNS, LEFT_BEHIND, BoolArray, FloatArray, IntArray
 from xapp.telemetry.holdings import HeldSets, read_holdings
 from xapp.telemetry.snr_sources import SnrSources
 
@@ -251,14 +251,14 @@ class UserTable:
         }
 
     def _hand_over(self, rows: IntArray, site: int) -> None:
-        """These users are at ``site`` now; those who were at another leave its directives behind."""
+        """These users are at ``site`` now; those who were at another leave behind what belongs to it."""
         before = self._columns["site"][rows]
         moved = before != site
         if not moved.any():
             return
         self._columns["site"][rows] = site
         left = moved & (before >= 0)
-        for name in SITE_DECIDED:
+        for name in LEFT_BEHIND:
             self._columns[name][rows[left]] = COLUMNS[name][1]
         self.departures.update(before[left].tolist())
 
