@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from codec_runtime.contract.bundle import BundleManifest, QualityPoint
@@ -112,18 +113,25 @@ def _identifier(manifest: BundleManifest) -> str:
 
 
 def _trainings(bundles: Sequence[BundleManifest]) -> list[str]:
-    """A paragraph for each training that bundles come from, with all of them."""
+    """A paragraph for each training that bundles come from, with all of them; what goes on from the first one
+    is told from there."""
     by_training: dict[tuple[str, ...], list[str]] = {}
     for manifest in bundles:
         of = manifest.provenance
         training = (of["data"], of["data_sha256"][:16], of["seed"], of["steps"], of["command"])
         by_training.setdefault(training, []).append(_identifier(manifest))
+    *_, first_steps, first_command = next(iter(by_training))
     lines = []
     for (data, digest, seed, steps, command), names in by_training.items():
+        goes_on = command.startswith(f"{first_command}; then ") and steps.startswith(f"{first_steps}, then ")
+        made, commands = steps, f"Command: `{command}`"
+        if goes_on:
+            made = f"those, then {steps.removeprefix(f'{first_steps}, then ')}"
+            commands = f"Command after the first: `{command.removeprefix(f'{first_command}; then ')}`"
         lines += [
             "",
-            f"{', '.join(names)}: {data}, sha256 `{digest}`; seed {seed}. Steps made: {steps}.",
-            f"Command: `{command}`",
+            f"{', '.join(names)}: {data}, sha256 `{digest}`; seed {seed}. Steps made: {made}.",
+            commands,
         ]
     return lines
 
@@ -132,16 +140,17 @@ def below_floor(
     cells: _Cells, decoders: Sequence[str], prefixes: Sequence[int], snrs_db: Sequence[float]
 ) -> str:
     """One line that says where a decoder is no better than the linear floor (PSNR, AWGN)."""
-    worse = [
-        f"{name} at R = {rate_name(prefix)}, {snr:g} dB"
-        for name in decoders
-        for prefix in prefixes
-        for snr in snrs_db
-        if cells[name, "awgn", prefix, snr].psnr_db <= cells["linear", "awgn", prefix, snr].psnr_db
-    ]
+    worse: dict[str, dict[str, list[str]]] = {}
+    for name, prefix, snr in product(decoders, prefixes, snrs_db):
+        if cells[name, "awgn", prefix, snr].psnr_db <= cells["linear", "awgn", prefix, snr].psnr_db:
+            worse.setdefault(name, {}).setdefault(rate_name(prefix), []).append(f"{snr:g}")
     if not worse:
         return "Above the linear floor in every cell."
-    return f"Below the linear floor in PSNR: {'; '.join(worse)}. Everywhere else above it."
+    told = [
+        f"{name} at R = " + ", ".join(f"{rate} ({', '.join(snrs)} dB)" for rate, snrs in of_rates.items())
+        for name, of_rates in worse.items()
+    ]
+    return f"Below the linear floor in PSNR: {'; '.join(told)}. Everywhere else above it."
 
 
 def command_of(record: Mapping[str, Any]) -> str:

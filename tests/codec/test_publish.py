@@ -132,7 +132,7 @@ def _run_of(tmp_path, name, trained_in, decoder):
     described = {"architecture": decoder.architecture, "hyperparameters": decoder.config.as_dict()}
     record = {
         **RECORD, "networks": {"encoder": RECORD["networks"]["encoder"], name: described},
-        "command": f"semcom train codec --decoders {name}",
+        "command": f"semcom train codec --decoders {name}", "initial": RECORD,
     }
     folder = _write_run(tmp_path / f"run-{name}", record, {name: decoder})
     shutil.copy(trained_in / "encoder.safetensors", folder)
@@ -163,7 +163,8 @@ def test_a_decoder_trained_later_is_added_and_what_is_published_stays(
     assert sorted(load_codec(out)[1]) == ["attention", "conv-small", "resnet", "vgg"]
     card = after[Path("README.md")].decode()
     for said in (
-        "| decoder/attention/1 |", "| decoder/vgg/2 |", "| resnet |", "--decoders resnet", RECORD["command"],
+        "| decoder/attention/1 |", "| decoder/vgg/2 |", "| resnet |", RECORD["command"],
+        "Command after the first: `semcom train codec --decoders resnet`",
         "encoder/anchor/1, decoder/attention/1, decoder/conv-small/1: photos",
     ):
         assert said in card
