@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from codec_runtime.benchmarks.inputs import LATENT_STRIDE, fill_weights, noise, picture, received_symbols
-from codec_runtime.bundle.store import find_bundles, load_module
 from codec_runtime.channel.symbols import prefix_mask
 from codec_runtime.codecs.registry import FAMILIES, build_decoder, build_encoder
+from codec_runtime.evaluation.command import load_codec
 from codec_runtime.serving.backends.interface import CodecNetwork, Precision
 from codec_runtime.serving.backends.selection import BackendChoice, select_backend
 from codec_runtime.serving.inference import decode, encode
@@ -67,7 +67,7 @@ def codec_pair(spec: WorkerSpec) -> tuple[nn.Module, nn.Module]:
     """(encoder, decoder) in evaluation mode.
 
     Raises:
-        ValueError: no such bundles, family, decoder or hyper-parameter.
+        ValueError: no such family, decoder or hyper-parameter. FileNotFoundError: no such bundles.
     """
     if not spec.weights:
         if spec.family not in FAMILIES:
@@ -77,16 +77,8 @@ def codec_pair(spec: WorkerSpec) -> tuple[nn.Module, nn.Module]:
         for seed, module in enumerate(pair):
             fill_weights(module.eval(), seed + 1)
         return pair
-    loaded = [load_module(directory) for directory in find_bundles(Path(spec.weights))]
-    decoders = [(m, d) for m, d in loaded if m.kind == "decoder" and m.name == spec.decoder]
-    if not decoders:
-        names = sorted({m.name for m, _ in loaded if m.kind == "decoder"})
-        raise ValueError(f"no decoder {spec.decoder!r} below {spec.weights}; there are {names or 'none'}")
-    manifest, decoder = max(decoders, key=lambda pair: pair[0].version)
-    for candidate, encoder in loaded:
-        if candidate.kind == "encoder" and candidate.weights_sha256 == manifest.encoder_sha256:
-            return encoder.eval(), decoder.eval()
-    raise ValueError(f"the encoder of decoder {spec.decoder!r} is not below {spec.weights}")
+    encoder, decoders = load_codec(Path(spec.weights), spec.decoder)
+    return encoder, decoders[spec.decoder]
 
 
 class Bench:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from codec_runtime.benchmarks.codec_worker import WorkerSpec, codec_pair
+from codec_runtime.bundle.store import SHIPPED_WEIGHTS, find_bundles
 from xapp.cli import app
 
 RUNNER = CliRunner()
@@ -24,7 +26,7 @@ def test_help_explains_the_command(command: str) -> None:
 @pytest.mark.parametrize(("options", "named"), [
     (["--family", "fast", "--weights", "x"], "--family"),
     (["--width", "32"], "--width"),
-    (["--images", "/nowhere/picture.png"], "/nowhere/picture.png"),
+    (["--images", "/nowhere/picture.png"], "picture.png"),
 ])
 def test_options_that_make_no_sense_are_named(options: list[str], named: str) -> None:
     result = RUNNER.invoke(app, ["bench", "codec", *options])
@@ -45,6 +47,17 @@ def test_golden_command_fails_when_a_network_is_gone(tmp_path: Path, monkeypatch
     result = RUNNER.invoke(app, ["bench", "golden", str(vectors)])
     assert result.exit_code == 1
     assert "jscc-anchor-encoder" in result.output
+
+
+def test_shipped_weights_can_be_measured_beside_bundles_that_are_no_codec() -> None:
+    spec = WorkerSpec(
+        weights=str(SHIPPED_WEIGHTS), family="", decoder="conv", config={}, engine="eager", compiled=False,
+        precision="", threads=1,
+    )
+    encoder, decoder = codec_pair(spec)
+    assert type(encoder).__name__ == "FastEncoder"
+    assert type(decoder).__name__ == "FastConvDecoder"
+    assert any(path.parts[-3] == "entropy-model" for path in find_bundles(SHIPPED_WEIGHTS))
 
 
 @pytest.mark.slow

@@ -26,7 +26,8 @@ def bench_codec_command(
     threads: Annotated[int, typer.Option(help="Threads of one inference.", min=1)] = 1,
     runs: Annotated[int, typer.Option(help="Timed runs of each case; minima count.", min=1)] = 15,
     images: Annotated[
-        list[Path] | None, typer.Option(help="Pictures for the PSNR difference; default: a synthetic one.")
+        list[Path] | None,
+        typer.Option(help="Pictures, or folders of them, for the PSNR difference; default: a synthetic one."),
     ] = None,
     json_: JsonFlag = False,
 ) -> None:
@@ -42,14 +43,18 @@ def bench_codec_command(
     from codec_runtime.benchmarks.codec import BenchError, bench_codec
     from codec_runtime.benchmarks.codec_worker import WorkerSpec
     from codec_runtime.bundle.store import SHIPPED_WEIGHTS
+    from codec_runtime.training.data import list_images
 
     if family and weights is not None:
         fail("--family means random weights: give it or --weights, not both")
     if width and not family:
         fail("--width is of a --family; trained weights have the width they were trained at")
-    for picture in images or ():
-        if not picture.is_file():
-            fail(f"--images {picture}: no such file; name pictures, one an option")
+    pictures: list[Path] = []
+    for path in images or ():
+        try:
+            pictures += [path] if path.is_file() else list_images([path])
+        except FileNotFoundError as error:
+            fail(f"--images: {error}")
     spec = WorkerSpec(
         weights="" if family else str(weights or SHIPPED_WEIGHTS),
         family=family,
@@ -62,7 +67,7 @@ def bench_codec_command(
     )
     try:
         with tqdm(total=runs, unit="round", desc="bench", file=sys.stderr) as bar:
-            result = bench_codec(spec, runs=runs, pictures=images or (), on_round=bar.update)
+            result = bench_codec(spec, runs=runs, pictures=pictures, on_round=bar.update)
     except BenchError as error:
         fail(str(error))
     if json_:
