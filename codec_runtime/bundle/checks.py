@@ -40,9 +40,9 @@ _RANDOM: Final = frozenset(
     }
 )
 _BLANKS_KEPT: Final = 32
-_blanks: dict[str, nn.Module] = {}
-"""Untrained modules that were built once, by architecture and configuration. Memory that nobody has written
-to is not there yet, so they cost little."""
+_blanks: dict[str, tuple[nn.Module, Mapping[str, torch.Size]]] = {}
+"""Untrained modules that were built once, and the shapes of their states, by architecture and configuration.
+Memory that nobody has written to is not there yet, so they cost little."""
 
 
 def tensor_problems(header: TensorHeader, manifest: BundleManifest, path: Path) -> Iterator[BundleError]:
@@ -104,15 +104,21 @@ def known_blank(
 ) -> nn.Module:
     """As :func:`build_blank`, but one module for all who ask: not to be changed. The bundles of a site are of
     few architectures."""
+    return _known_blank(kind, architecture, hyperparameters, origin)[0]
+
+
+def _known_blank(
+    kind: BundleKind, architecture: str, hyperparameters: Mapping[str, object], origin: Path
+) -> tuple[nn.Module, Mapping[str, torch.Size]]:
     # repr: 1, 1.0 and True are one key of a dictionary, but not one hyper-parameter
     key = repr((kind, architecture, sorted(hyperparameters.items())))
-    blank = _blanks.get(key)
-    if blank is None:
+    known = _blanks.get(key)
+    if known is None:
         blank = build_blank(kind, architecture, hyperparameters, origin)
         if len(_blanks) >= _BLANKS_KEPT:
             _blanks.clear()
-        _blanks[key] = blank
-    return blank
+        known = _blanks[key] = blank, _shapes(blank.state_dict())
+    return known
 
 
 class _NoRandomNumbers(TorchFunctionMode):
@@ -136,8 +142,7 @@ def architecture_problems(
     Raises:
         UnknownArchitectureError, ManifestError: there is no such module.
     """
-    blank = known_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
-    wanted = {name: tensor.shape for name, tensor in blank.state_dict().items()}
+    _, wanted = _known_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
     yield from _shape_problems(shapes, wanted, manifest.architecture, origin)
 
 
@@ -145,9 +150,11 @@ def state_problems(
     state: Mapping[str, Tensor], module: nn.Module, architecture: str, origin: Path
 ) -> Iterator[BundleError]:
     """Names and shapes of ``state`` that ``module`` does not take."""
-    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    shapes = {name: tensor.shape for name, tensor in state.items()}
-    yield from _shape_problems(shapes, wanted, architecture, origin)
+    yield from _shape_problems(_shapes(state), _shapes(module.state_dict()), architecture, origin)
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _shape_problems(

@@ -196,12 +196,13 @@ class PartialFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab", buffering=0) as file:
                 # In one piece: each call that lets go of the interpreter's lock waits for it afterwards.
-                data = b"".join(parts)
-                _write(file, data)
-                digest.update(data)
-                have += len(data)
-                if content is not None:
-                    content += data
+                gathered, begin = (bytearray(), 0) if content is None else (content, len(content))
+                for part in parts:
+                    gathered += part
+                with memoryview(gathered)[begin:] as data:
+                    _write(file, data)
+                    digest.update(data)
+                    have += len(data)
             self._hashes[path] = have, digest
             if content is not None:
                 self._contents[path] = content
@@ -313,7 +314,8 @@ class PartialFiles:
         self._arrivals.give_up(path)
 
 
-def _write(file: io.FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+def _write(file: io.FileIO, data: memoryview) -> None:
+    written = 0
+    while written < len(data):
+        with data[written:] as left:
+            written += file.write(left)

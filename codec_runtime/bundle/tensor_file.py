@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from codec_runtime.bundle.errors import (
@@ -45,6 +47,13 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_INFINITIES: dict[torch.dtype, int] = {
+    torch.float64: 0x7FF0_0000_0000_0000,
+    torch.float32: 0x7F80_0000,
+    torch.float16: 0x7C00,
+    torch.bfloat16: 0x7F80,
+}
+"""Infinity of the floating-point types, its bits as an integer (IEEE 754-2019, 3.4)."""
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 HOW_TO_CONVERT = (
     "convert it where you trust its origin, with weights_only so that no code of it runs: "
@@ -171,9 +180,32 @@ def refuse_non_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
             )
 
 
+def all_finite(data: bytes | bytearray, header: TensorHeader) -> bool:
+    """Whether no tensor of the file holds NaN or infinity, told at one look; False also where that is not
+    possible, since its tensors are not all of one floating-point type."""
+    types = {DTYPES[entry.dtype] for entry in header.entries.values()}
+    if len(types) != 1 or (dtype := types.pop()) not in _INFINITIES:
+        return False
+    begin = min(entry.begin for entry in header.entries.values())
+    return _finite_bits(np.frombuffer(data, f"i{dtype.itemsize}", offset=begin), dtype)
+
+
 def _is_finite(tensor: Tensor) -> bool:
-    """NaN and infinity show in the extremes, which are found ten times as fast as isfinite looks."""
-    return tensor.numel() == 0 or all(math.isfinite(float(value)) for value in torch.aminmax(tensor))
+    signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.dtype.itemsize]
+    return _finite_bits(tensor.detach().contiguous().view(signed).numpy(), tensor.dtype)
+
+
+def _finite_bits(bits: NDArray[np.signedinteger[Any]], dtype: torch.dtype) -> bool:
+    """NaN and infinity have all bits of the exponent set, so as integers they are the largest: of those
+    without the sign if read with a sign, of those with it if read without.
+
+    By NumPy, which stays in this thread. torch shares a tensor out to all cores and waits for each: beside a
+    transfer, which keeps them busy, that took forty times as long as the work.
+    """
+    if not bits.size:
+        return True
+    infinity, sign = _INFINITIES[dtype], 1 << (8 * bits.itemsize - 1)
+    return bool(bits.max() < infinity) and bool(bits.view(f"u{bits.itemsize}").max() < sign + infinity)
 
 
 def tensor_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -19,6 +19,7 @@ from codec_runtime.bundle.tensor_file import (
     HEADER_LIMIT,
     parse_header,
     read_tensors,
+    refuse_non_finite,
     refuse_pickle_suffix,
     tensor_file,
 )
@@ -159,3 +160,40 @@ def _parsed_or_refused(data: bytes) -> None:
     )
     found = read_tensors(data, header)
     assert found.keys() == load(data).keys()
+
+
+def _is_refused(tensor: torch.Tensor) -> bool:
+    try:
+        refuse_non_finite({"w": tensor}, "f")
+    except errors.NonFiniteError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_exactly_nan_and_infinity_are_refused_of_all_numbers_of_16_bits(dtype: torch.dtype) -> None:
+    values = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(dtype)
+    finite = torch.isfinite(values)
+    assert not _is_refused(values[finite])
+    assert all(_is_refused(value) for value in values[~finite].split(1))
+
+
+@given(
+    st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=4),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_numbers_of_any_bits_are_refused_if_one_is_not_finite(bits: list[int], dtype: torch.dtype) -> None:
+    values = torch.tensor(bits, dtype=torch.int64).view(dtype)
+    assert _is_refused(values) == (not bool(torch.isfinite(values).all()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [float("nan"), -float("nan"), float("inf"), -float("inf")])
+def test_one_bad_value_among_many_is_refused_and_counted(dtype: torch.dtype, value: float) -> None:
+    values = torch.linspace(-1.0, 1.0, 4096, dtype=dtype).reshape(64, 64)
+    largest = torch.finfo(dtype).max
+    values[0, :2] = torch.tensor([largest, -largest], dtype=dtype)
+    assert not _is_refused(values)
+    values[17, 5] = value
+    with pytest.raises(errors.NonFiniteError, match=r"tensor w holds NaN or infinity \(1 of 4096 values\)"):
+        refuse_non_finite({"w": values.t()}, "f")
