@@ -199,8 +199,8 @@ def _finite_bits(bits: NDArray[np.signedinteger[Any]], dtype: torch.dtype) -> bo
     """NaN and infinity have all bits of the exponent set, so as integers they are the largest: of those
     without the sign if read with a sign, of those with it if read without.
 
-    By NumPy, which stays in this thread. torch shares a tensor out to all cores and waits for each: beside a
-    transfer, which keeps them busy, that took forty times as long as the work.
+    By NumPy, which stays in this thread. torch, unless told to use one thread as the runtime does, shares a
+    tensor out to all cores and waits for each: where they are busy, forty times as long as the work takes.
     """
     if not bits.size:
         return True

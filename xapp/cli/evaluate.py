@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from xapp.cli.root import Folders, JsonFlag, eval_app, fail
+from xapp.cli.root import Folders, JsonFlag, eval_app, fail, network_settings
 from xapp.policy.conventional import QUALITY_FILE
 
 
@@ -62,6 +62,49 @@ def eval_codec_command(
     try:
         table = evaluate_command(request)
     except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
+        fail(str(error))
+    typer.echo(table.as_json() if json_ else table.as_text())
+
+
+@eval_app.command("cost")
+def eval_cost_command(
+    family: Annotated[
+        str, typer.Option(help="fast or anchor; default: the shipped encoder's, with its configuration.")
+    ] = "",
+    network: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=VALUE: a hyper-parameter of the family, e.g. width=256; repeat."),
+    ] = None,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the picture.")] = "768x512",
+    weights: Annotated[Path | None, typer.Option(help="Bundle root; default: shipped weights.")] = None,
+    json_: JsonFlag = False,
+) -> None:
+    """Parameters, multiply-accumulates and time of the encoder and of every decoder at every compute tier.
+
+    Networks of that configuration with random weights, so untrained ones too; one CPU thread, eager PyTorch.
+
+    semcom eval cost --family anchor --network width=256
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from codec_runtime.bundle.store import SHIPPED_WEIGHTS
+    from codec_runtime.codecs.registry import KINDS, TIERS
+    from codec_runtime.evaluation.cost_table import CostTable, cost_rows, shipped_family
+
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        fail(f"--size {size}: WIDTHxHEIGHT in pixels is needed, e.g. 768x512")
+    try:
+        chosen, config = (family, {}) if family else shipped_family(weights or SHIPPED_WEIGHTS)
+        config.update(network_settings(network))
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            rows = progress.track(
+                cost_rows(chosen, config, int(height), int(width)), total=1 + len(KINDS) * len(TIERS),
+                description="networks",
+            )
+            table = CostTable(chosen, config, int(height), int(width), list(rows))
+    except (FileNotFoundError, ValueError) as error:
         fail(str(error))
     typer.echo(table.as_json() if json_ else table.as_text())
 

@@ -52,6 +52,21 @@ def load_or_fail(kind: Any, prefix: str, file: Path | None, section: str | None,
         fail(str(error))
 
 
+def network_settings(pairs: list[str] | None) -> dict[str, int | str]:
+    """Hyper-parameters given as ``--network KEY=VALUE``.
+
+    Raises:
+        ValueError: one has no ``=``.
+    """
+    settings: dict[str, int | str] = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--network takes KEY=VALUE, got {pair!r}")
+        settings[key] = int(value) if value.lstrip("-").isdigit() else value
+    return settings
+
+
 def fail(message: str) -> NoReturn:
     """Say on stderr what was wrong and leave with exit code 2."""
     typer.secho(f"semcom: {message}", fg="red", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xapp.cli.root import Folders, fail, train_app
+from xapp.cli.root import Folders, fail, network_settings, train_app
 
 if TYPE_CHECKING:
     from codec_runtime.training.config import Budget
@@ -115,7 +115,7 @@ def train_codec_command(
 
     fast = family == "fast"
     try:
-        model: dict[str, int | str] = dict(_key_value(pair) for pair in network or [])
+        model: dict[str, int | str] = network_settings(network)
         model |= {key: value for key, value in (("width", width), ("blocks", blocks)) if value is not None}
         config = TrainConfig(
             seed=seed,
@@ -160,13 +160,6 @@ def train_codec_command(
         fail(str(error))
     if done is None:
         typer.echo(f"semcom: {out} holds this training, finished; --no-resume trains anew", err=True)
-
-
-def _key_value(pair: str) -> tuple[str, int | str]:
-    key, equals, value = pair.partition("=")
-    if not equals:
-        raise ValueError(f"--network takes KEY=VALUE, got {pair!r}")
-    return key, int(value) if value.lstrip("-").isdigit() else value
 
 
 def _range(text: str) -> tuple[float, float]:
