@@ -166,8 +166,10 @@ def steps_of(record: Mapping[str, Any]) -> str:
         f"{stage['stage']} ({stage['decoder']}) {stage['steps']}"
         for stage in record["stages"] if "steps" in stage
     )
-    initial = record.get("initial")
-    return f"{steps_of(initial)}, then {made}" if initial and initial.get("stages") else made
+    initial = record.get("initial") or {}
+    # A run keeps its stages, a published bundle what this said of them.
+    earlier = steps_of(initial) if initial.get("stages") else initial.get("steps", "")
+    return f"{earlier}, then {made}" if earlier else made
 
 
 def _quality(
