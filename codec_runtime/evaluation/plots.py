@@ -52,8 +52,8 @@ def rate_value(rate: str) -> float:
 
 def line_name(row: Row) -> str:
     """``conv``, or ``conv (small)`` where the row is of another tier than the middle one."""
-    tier = row.get("tier")
-    return str(row["decoder"]) if tier in _PLAIN_TIERS else f"{row['decoder']} ({tier})"
+    tier, decoder = row.get("tier"), str(row["decoder"]).removesuffix(f"-{row.get('tier')}")
+    return decoder if tier in _PLAIN_TIERS else f"{decoder} ({tier})"
 
 
 def _axes(columns: int = 1, *, height: float = 4.2) -> tuple[Figure, list[Axes]]:
@@ -63,6 +63,12 @@ def _axes(columns: int = 1, *, height: float = 4.2) -> tuple[Figure, list[Axes]]
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, made
+
+
+def _legend_beside(figure: Figure, axes: Axes) -> None:
+    """Of many lines, where it covers none."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=8)
 
 
 def _kind(name: str) -> str:
@@ -116,7 +122,7 @@ def quality_over_snr(
                 axes.plot(line.snrs_db, line.values, ":", color=_REFERENCE_COLOUR, marker="oD^v"[index % 4],
                           markerfacecolor="white", markersize=5, label=line.name)
         axes.set(xlabel="SNR (dB)", ylabel=METRIC_NAMES[metric])
-    pair[0].legend(fontsize=8)
+    _legend_beside(figure, pair[0])
     figure.suptitle(f"{channel}, R = {rate}")
     return figure
 
@@ -138,7 +144,7 @@ def quality_over_rate(rows: Sequence[Row], *, channel: str, snr_db: float) -> Fi
         axes.set_xticks([rate_value(rate) for rate in rates], rates)
         axes.minorticks_off()
         axes.set(xlabel="bandwidth ratio R", ylabel=METRIC_NAMES[metric])
-    pair[0].legend(fontsize=8)
+    _legend_beside(figure, pair[0])
     figure.suptitle(f"{channel}, {snr_db:g} dB")
     return figure
 

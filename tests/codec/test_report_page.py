@@ -126,6 +126,12 @@ def test_lines_are_named_by_decoder_and_tier(drawn):
     assert {"attention", "conv (small)", "jpeg+ldpc"} <= set(_labels(drawn["quality-awgn-1-16"]))
 
 
+def test_a_decoder_that_is_named_by_its_tier_is_not_named_by_it_twice():
+    assert plots.line_name({"decoder": "conv-small", "tier": "small"}) == "conv (small)"
+    assert plots.line_name({"decoder": "conv", "tier": "medium"}) == "conv"
+    assert plots.line_name({"decoder": "jpeg+ldpc", "tier": "baseline"}) == "jpeg+ldpc"
+
+
 def test_equal_figures_are_equal_bytes():
     def draw() -> bytes:
         return plots.png(plots.rate_comparison(RATES))
