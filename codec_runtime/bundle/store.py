@@ -20,7 +20,6 @@ from codec_runtime.bundle.checks import (
     ARCHITECTURES,
     architecture_problems,
     known_blank,
-    state_problems,
     tensor_problems,
 )
 from codec_runtime.bundle.delta import encode_delta
@@ -345,8 +344,9 @@ def build_module(manifest: BundleManifest, state: Mapping[str, Tensor], origin: 
     Raises:
         UnknownArchitectureError, ManifestError, MissingTensorError, UnknownTensorError, ShapeMismatchError.
     """
+    shapes = {name: values.shape for name, values in state.items()}
+    _raise_first(architecture_problems(shapes, manifest, origin))
     blank = known_blank(manifest.kind, manifest.architecture, manifest.hyperparameters, origin)
-    _raise_first(state_problems(state, blank, manifest.architecture, origin))
     return frozen_copy(blank, state)
 
 
