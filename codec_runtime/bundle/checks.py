@@ -135,7 +135,7 @@ class _NoRandomNumbers(TorchFunctionMode):
 
 
 def architecture_problems(
-    shapes: Mapping[str, torch.Size], manifest: BundleManifest, origin: Path
+    shapes: Mapping[str, tuple[int, ...]], manifest: BundleManifest, origin: Path
 ) -> Iterator[BundleError]:
     """As :func:`state_problems`, of the architecture that ``manifest`` names and the shapes of a state.
 
@@ -158,7 +158,7 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def _shape_problems(
-    shapes: Mapping[str, torch.Size], wanted: Mapping[str, torch.Size], architecture: str, origin: Path
+    shapes: Mapping[str, tuple[int, ...]], wanted: Mapping[str, torch.Size], architecture: str, origin: Path
 ) -> Iterator[BundleError]:
     yield from name_problems(set(shapes), set(wanted), origin, f"architecture {architecture}")
     for name, shape in wanted.items():

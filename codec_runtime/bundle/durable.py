@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+import stat
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,11 +19,16 @@ class Flushing:
 
     All at once: a journalling file system commits together what waits at the same time; asked for one file
     after another it makes each wait for a commit of its own.
+
+    Args:
+        threads: of :func:`flushing_threads`, which stay; without, some are started for this alone.
     """
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(_AT_ONCE, "flush")
+    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
+        self._threads = threads or flushing_threads()
+        self._stay = threads is not None
         self._begun: list[Future[None]] = []
+        self._joined: list[Future[None]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -29,7 +36,11 @@ class Flushing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        for future in self._begun:
+            future.cancel()
+        wait(self._begun)
+        if not self._stay:
+            self._threads.shutdown()
 
     def begin(self, paths: Iterable[Path]) -> None:
         """Start on ``paths``."""
@@ -37,7 +48,7 @@ class Flushing:
 
     def join(self, begun: Future[None]) -> None:
         """Wait at the end for a flush that was begun elsewhere, too."""
-        self._begun.append(begun)
+        self._joined.append(begun)
 
     def finish(self) -> None:
         """Return when all that was begun is durable.
@@ -45,15 +56,99 @@ class Flushing:
         Raises:
             OSError: the disk failed.
         """
-        while self._begun:
-            self._begun.pop().result()
+        for future in [*self._begun, *self._joined]:
+            future.result()
+        self._begun, self._joined = [], []
 
 
-def make_durable(paths: Iterable[Path]) -> None:
+class NewFiles:
+    """Files that get their names together, after their bytes have become durable: whoever finds one under its
+    name finds all of it, after a power cut too.
+
+    Two files take turns under a name: what a new one replaces is kept, hidden, as the next one's place on the
+    disk. So blocks are neither sought nor freed. Freeing them takes 1.2 ms a file where the disk is told at
+    once (ext4 without a journal, mounted with ``discard``), and beside a flush up to 9; renaming takes 0.02.
+
+    Args:
+        folder: of the files, or of directories that they are in.
+        threads: of :func:`flushing_threads`.
+        named: called after each file that got its name.
+    """
+
+    def __init__(self, folder: Path, threads: ThreadPoolExecutor, named: Callable[[], object]) -> None:
+        self._threads = threads
+        self._named = named
+        self._unnamed: dict[Path, Path] = {}
+        self._folders = {folder}
+
+    def write(self, place: Path, data: bytes) -> None:
+        """Write the file that is to be ``place``; nothing if ``place`` holds these bytes."""
+        self._folders.add(place.parent)
+        with contextlib.suppress(FileNotFoundError):
+            if place.read_bytes() == data:
+                return
+        spare = place.with_name(f".{place.name}.spare")
+        _overwrite(spare, data)
+        self._unnamed[place] = spare
+
+    def name(self) -> list[Path]:
+        """Flush and rename what was written; returns the directories whose names are to be flushed, where
+        nothing was written too: an earlier process may have died before it flushed them.
+
+        Raises:
+            OSError: the disk failed; the files that were not renamed yet keep their earlier contents.
+        """
+        make_durable(self._unnamed.values(), self._threads)
+        while self._unnamed:
+            place = next(iter(self._unnamed))
+            spare = self._unnamed.pop(place)
+            for old in rename_over(spare, place):
+                old.replace(spare)
+            self._named()
+        return list(self._folders)
+
+    def keep(self) -> None:
+        """:meth:`name`, the names flushed, too."""
+        make_durable(self.name(), self._threads)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Make ``data`` the content of ``path``, on the blocks that it has; of a new file if this one has another
+    name, too, or is none."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.lstat()
+        if status.st_nlink > 1 or not stat.S_ISREG(status.st_mode):
+            path.unlink()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.truncate()
+
+
+def flushing_threads() -> ThreadPoolExecutor:
+    """Threads for :class:`Flushing`; each starts when it is first needed."""
+    return ThreadPoolExecutor(_AT_ONCE, "flush")
+
+
+def make_durable(paths: Iterable[Path], threads: ThreadPoolExecutor | None = None) -> None:
     """Flush files and directories; raises OSError if the disk fails."""
-    with Flushing() as flushing:
+    with Flushing(threads) as flushing:
         flushing.begin(paths)
         flushing.finish()
+
+
+def rename_over(new: Path, place: Path) -> list[Path]:
+    """Rename ``new`` to ``place``. What was there before keeps another name, which is returned, to be removed
+    or used when there is time: a rename that takes a file its last name waits until its blocks are free."""
+    old = place.with_name(f".{place.name}.old")
+    old.unlink(missing_ok=True)  # of a process that died before it was removed
+    try:
+        os.link(place, old)
+        kept = [old]
+    except OSError:  # nothing was there, or the file system knows no hard links
+        kept = []
+    new.replace(place)
+    return kept
 
 
 def files_and_folders(directory: Path) -> list[Path]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from codec_runtime.bundle.errors import MissingFileError, SizeLimitError
 
+Content = bytes | bytearray | memoryview
+"""Of a file in memory; a memoryview of bytes."""
 OnBytes = Callable[[int], object]
 """Called with the number of bytes done since the last call, for progress bars."""
 _CHUNK = 1 << 20
@@ -55,6 +57,13 @@ def sizes_below(directory: str) -> dict[str, int]:
                 with contextlib.suppress(FileNotFoundError):
                     sizes[entry.path] = entry.stat().st_size
     return sizes
+
+
+def remove_empty_folders(directory: Path) -> None:
+    """Remove the innermost directories below ``directory`` that hold nothing; nobody may be making one."""
+    for folder, folders, names in os.walk(directory):
+        if not folders and not names and folder != str(directory):
+            os.rmdir(folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -11,13 +11,15 @@ import contextlib
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from codec_runtime.bundle.arrivals import Arrivals
+from codec_runtime.bundle.durable import flushing_threads, rename_over
 from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
-from codec_runtime.bundle.files import files_below, sizes_below
+from codec_runtime.bundle.files import files_below, remove_empty_folders, sizes_below
 from codec_runtime.bundle.partial import Chunk, PartialFiles
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.contract.ranges import ByteRange
@@ -76,11 +78,11 @@ class Inbox:
         self._max_file_bytes = max_file_bytes
         self._max_files = max_files
         self._digests: dict[Path, tuple[int, int, str]] = {}
-        self._roots: dict[str, str] = {}
+        self._threads = flushing_threads()
+        self._folders = threading.Lock()
         for area in ("metadata", "targets", "partial"):
             (directory / area).mkdir(parents=True, exist_ok=True)
-            self._roots[area] = os.path.realpath(directory / area)
-        self.arrivals = Arrivals(max_file_bytes)
+        self.arrivals = Arrivals(max_file_bytes, self._threads)
         self._partial = PartialFiles(
             directory / "partial", max_files=max_partials, max_age_s=partial_max_age_s,
             admit=lambda path, size: self._admit({path: size}), complete=self._complete,
@@ -107,12 +109,14 @@ class Inbox:
             self._store(path, name, data)
 
     def _store(self, path: Path, name: str, data: bytes) -> None:
-        with _collisions(name):
+        with _collisions(name), self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not flushed: nothing here is trusted, so what a power cut garbles is found and pushed again.
             temporary = path.with_name(f".{path.name}.tmp")
             temporary.write_bytes(data)
-            temporary.replace(path)
+            for old in rename_over(temporary, path):
+                self._threads.submit(old.unlink, missing_ok=True)
+            self._remember(path, hashlib.sha256(data).hexdigest())
         self.arrivals.forget(path)
         self._reached("inbox: file stored")
 
@@ -153,7 +157,7 @@ class Inbox:
 
     def metadata_names(self) -> list[str]:
         """Names of the metadata files, sorted."""
-        return sorted(path.name for path in (self.directory / "metadata").iterdir())
+        return sorted(name for name in os.listdir(self.directory / "metadata") if name[0] != ".")
 
     def metadata(self) -> dict[str, str]:
         """sha256 (hex) of each metadata file by name."""
@@ -162,6 +166,8 @@ class Inbox:
     def targets(self) -> dict[str, str]:
         """sha256 (hex) of each target file by TUF target path (no hash in the name)."""
         root = self.directory / "targets"
+        with self._folders:
+            remove_empty_folders(root)
         found: dict[str, str] = {}
         for path in sorted(files_below(root)):
             relative = path.relative_to(root)
@@ -186,6 +192,7 @@ class Inbox:
         for found in versions.values():
             for _, path in sorted(found)[:-keep]:
                 path.unlink(missing_ok=True)
+                self._digests.pop(path, None)
 
     def _check_size(self, name: str, size: int) -> None:
         if size > self._max_file_bytes:
@@ -193,34 +200,43 @@ class Inbox:
 
     def _admit(self, wanted: Mapping[Path, int]) -> None:
         """Raises InboxFullError if files of so many bytes would exceed a bound of the whole inbox."""
-        name = ", ".join(str(path.relative_to(self.directory)) for path in wanted)[:200]
         sizes = sizes_below(str(self.directory))
         for file, total in self._partial.reserved().items():
             sizes[str(file)] = max(sizes.get(str(file), 0), total)
         for path in wanted:
             sizes.pop(str(path), None)
+        full = ""
         if len(sizes) + len(wanted) > self._max_files:
-            raise InboxFullError(f"{name}: the inbox already holds {len(sizes)} files")
-        if sum(sizes.values()) + sum(wanted.values()) > 8 * self._max_file_bytes:
-            raise InboxFullError(f"{name}: the inbox holds its limit of {8 * self._max_file_bytes} bytes")
+            full = f"already holds {len(sizes)} files"
+        elif sum(sizes.values()) + sum(wanted.values()) > 8 * self._max_file_bytes:
+            full = f"holds its limit of {8 * self._max_file_bytes} bytes"
+        if full:
+            names = ", ".join(str(path.relative_to(self.directory)) for path in wanted)[:200]
+            raise InboxFullError(f"{names}: the inbox {full}")
 
     def _complete(self, partial: Path, digest: str) -> Path:
         target = self.directory / "targets" / partial.relative_to(self.directory / "partial")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial.replace(target)
-        stat = target.stat()
-        self._digests[target] = (stat.st_mtime_ns, stat.st_size, digest)
+        with self._folders:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(target)
+            self._remember(target, digest)
         self._reached("inbox: file stored")
         return target
 
     def _path(self, area: Area | Literal["partial"], name: str) -> Path:
         if area == "metadata" and "/" in name:
             raise UnsafePathError(f"name {name[:80]!r}: metadata lies in one directory, '/' is not allowed")
-        path = self.directory / area / check_name(name)
+        places = [f"{self.directory}/{area}"]
+        for part in check_name(name).split("/"):
+            places.append(f"{places[-1]}/{part}")
         # A symbolic link below the inbox. Not pathlib's resolve, which costs more than all else of a name.
-        if os.path.realpath(path) != f"{self._roots[area]}/{name}":
+        if any(map(os.path.islink, places)):
             raise UnsafePathError(f"name {name!r} leaves the inbox")
-        return path
+        return Path(places[-1])
+
+    def _remember(self, path: Path, digest: str) -> None:
+        stat = path.stat()
+        self._digests[path] = (stat.st_mtime_ns, stat.st_size, digest)
 
     def _sha256(self, path: Path) -> str:
         with contextlib.suppress(FileNotFoundError):

@@ -20,7 +20,6 @@ All of it blocks; callers run it in a thread.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import re
@@ -37,7 +36,7 @@ from codec_runtime.bundle.errors import (
     SupersededTransferError,
     UnsafePathError,
 )
-from codec_runtime.bundle.files import files_below
+from codec_runtime.bundle.files import files_below, remove_empty_folders
 from codec_runtime.contract.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class PartialFiles:
         self._in_work: set[Path] = set()
         self._writers: dict[Path, Chunk] = {}
         self._hashes: dict[Path, tuple[int, _Hash]] = {}
-        self._contents: dict[Path, bytearray] = {}
+        self._contents: dict[Path, memoryview] = {}
         self._totals: dict[Path, int] = {}
         self._closed = False
         directory.mkdir(parents=True, exist_ok=True)
@@ -136,6 +135,8 @@ class PartialFiles:
         with self._lock:
             files = files_below(self._directory)
             self._forget_old(files)
+            if not self._writers and not self._in_work:
+                remove_empty_folders(self._directory)
             return {
                 str(path.relative_to(self._directory)): path.stat().st_size for path in files if path.exists()
             }
@@ -178,6 +179,8 @@ class PartialFiles:
                 self._totals[path] = span.total
                 if have == 0 and (room := self._arrivals.room_for(path, span.total)) is not None:
                     self._contents[path] = room
+                elif len(self._contents.get(path, b"")) != span.total:
+                    self._contents.pop(path, None)  # another total than at first
             elif have == span.total:
                 chunk.offset = self._finish(path, span.total)
             return chunk
@@ -196,13 +199,12 @@ class PartialFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab", buffering=0) as file:
                 # In one piece: each call that lets go of the interpreter's lock waits for it afterwards.
-                gathered, begin = (bytearray(), 0) if content is None else (content, len(content))
-                for part in parts:
-                    gathered += part
-                with memoryview(gathered)[begin:] as data:
-                    _write(file, data)
-                    digest.update(data)
-                    have += len(data)
+                if content is not None and have + sum(map(len, parts)) > len(content):
+                    content = None  # no file of the total that was said
+                data = _gathered(parts, None if content is None else content[have:])
+                _write(file, data)
+                digest.update(data)
+                have += len(data)
             self._hashes[path] = have, digest
             if content is not None:
                 self._contents[path] = content
@@ -306,12 +308,21 @@ class PartialFiles:
                 self._drop(path)
 
     def _drop(self, path: Path) -> None:
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # not empty, or not there
-            path.parent.rmdir()
+        path.unlink(missing_ok=True)  # its folder is removed by the next listing, when nothing waits for it
         for known in (self._writers, self._hashes, self._contents, self._totals):
             known.pop(path, None)
         self._arrivals.give_up(path)
+
+
+def _gathered(parts: Sequence[bytes], room: memoryview | None) -> memoryview:
+    """The parts one after another, at the beginning of ``room`` if there is any."""
+    if room is None:
+        return memoryview(b"".join(parts))
+    end = 0
+    for part in parts:
+        begin, end = end, end + len(part)
+        room[begin:end] = part
+    return room[:end]
 
 
 def _write(file: io.FileIO, data: memoryview) -> None:

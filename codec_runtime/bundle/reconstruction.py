@@ -12,9 +12,11 @@ delta states the size of its result; it is refused, if too large, before a plane
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +32,8 @@ from codec_runtime.bundle.errors import (
     MissingParentError,
     SizeLimitError,
 )
-from codec_runtime.bundle.manifest_file import read_manifest
+from codec_runtime.bundle.files import read_bounded
+from codec_runtime.bundle.manifest_file import MANIFEST_LIMIT, parse_manifest
 from codec_runtime.bundle.store import WEIGHTS_LIMIT, find_bundles, read_weights
 from codec_runtime.contract.bundle import MANIFEST_FILE, BundleManifest
 
@@ -39,27 +42,39 @@ PARENT_FIELD: Final = "parent_sha256"
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
+@dataclass(frozen=True)
+class BundleHere:
+    """A bundle's directory, its manifest, the sha256 (hex) of the manifest's file, and what file that was."""
+
+    directory: Path
+    manifest: BundleManifest
+    manifest_sha256: str
+    file: os.stat_result
+
+
 class BundlesHere:
-    """The bundles below ``roots``, ``ROOT/KIND/NAME/VERSION``; a manifest is parsed again only if its file is
+    """The bundles below ``roots``, ``ROOT/KIND/NAME/VERSION``; a manifest is read again only if its file is
     another one."""
 
     def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = list(roots)
-        self._known: dict[Path, tuple[os.stat_result, BundleManifest]] = {}
+        self._known: dict[Path, BundleHere] = {}
 
-    def manifests(self) -> list[tuple[Path, BundleManifest]]:
-        """Directory and manifest of every bundle whose manifest can be read."""
-        known, found = self._known, dict[Path, tuple[os.stat_result, BundleManifest]]()
+    def all(self) -> list[BundleHere]:
+        """Every bundle whose manifest can be read."""
+        known, found = self._known, dict[Path, BundleHere]()
         for directory in (place for root in self._roots for place in find_bundles(root)):
             # One that cannot be read is not served and no parent; what serves was checked when it was loaded.
             with contextlib.suppress(BundleError, FileNotFoundError):
-                file = (directory / MANIFEST_FILE).stat()
+                file = os.stat(f"{directory}/{MANIFEST_FILE}")
                 entry = known.get(directory)
-                if entry is None or not same_file(entry[0], file):
-                    entry = file, read_manifest(directory)
+                if entry is None or not same_file(entry.file, file):
+                    data = read_bounded(directory / MANIFEST_FILE, MANIFEST_LIMIT)
+                    manifest = parse_manifest(data, str(directory / MANIFEST_FILE))
+                    entry = BundleHere(directory, manifest, hashlib.sha256(data).hexdigest(), file)
                 found[directory] = entry
         self._known = found
-        return [(directory, manifest) for directory, (_, manifest) in found.items()]
+        return list(found.values())
 
 
 def parent_weights(here: BundlesHere, sha256: str) -> bytes:
@@ -69,10 +84,10 @@ def parent_weights(here: BundlesHere, sha256: str) -> bytes:
         MissingParentError: there is none, or it is damaged.
     """
     damage = ""
-    for directory, manifest in here.manifests():
-        if manifest.weights_sha256 == sha256:
+    for bundle in here.all():
+        if bundle.manifest.weights_sha256 == sha256:
             try:
-                return read_weights(directory, manifest)
+                return read_weights(bundle.directory, bundle.manifest)
             except BundleError as error:
                 damage = f" ({error})"
     raise MissingParentError(

@@ -30,6 +30,7 @@ from codec_runtime.bundle.errors import (
     NotAssignedError,
 )
 from codec_runtime.bundle.fetcher import InboxFetcher
+from codec_runtime.bundle.files import Content
 from codec_runtime.bundle.inbox import Inbox
 from codec_runtime.bundle.refusals import refusal_of
 
@@ -41,7 +42,7 @@ _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.
 class Taken:
     """The content of a target, of the signed length and hash; ``arrival`` if it came in this process."""
 
-    data: bytes | bytearray
+    data: Content
     arrival: Arrival | None = None
 
 

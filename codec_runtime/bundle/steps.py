@@ -29,6 +29,7 @@ INSTALL_STEPS: Final = (
     "install: weights staged",
     "install: bundle checked",
     "install: staging durable",
+    "install: metadata kept",
     "install: bundle in place",
     "install: inbox cleared",
 )

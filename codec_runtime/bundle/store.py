@@ -8,6 +8,7 @@ tensor is used: sizes, sha256, format, names, shapes, dtypes, finiteness, archit
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from codec_runtime.bundle.errors import (
     PickleRefusedError,
     SizeLimitError,
 )
-from codec_runtime.bundle.files import OnBytes, read_bounded, write_atomic
+from codec_runtime.bundle.files import Content, OnBytes, read_bounded, write_atomic
 from codec_runtime.bundle.manifest_file import (
     MANIFEST_LIMIT,
     manifest_bytes,
@@ -74,7 +75,19 @@ def bundle_directory(root: Path, kind: str, name: str, version: int) -> Path:
 
 def find_bundles(root: Path) -> list[Path]:
     """Bundle directories below ``root`` (three levels deep), sorted; encoders come after decoders by name."""
-    return sorted(path.parent for path in root.glob(f"*/*/*/{MANIFEST_FILE}"))
+    folders = [str(root)]
+    for _ in range(3):
+        folders = [place for folder in folders for place in _folders(folder)]
+    found = (folder for folder in folders if os.path.exists(f"{folder}/{MANIFEST_FILE}"))
+    return [Path(folder) for folder in sorted(found, key=lambda folder: folder.split("/"))]
+
+
+def _folders(directory: str) -> list[str]:
+    try:
+        with os.scandir(directory) as entries:
+            return [entry.path for entry in entries if entry.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 @dataclass(frozen=True)
@@ -255,7 +268,7 @@ def verify_state(
     return manifest, served_state(stored, manifest.quantised, str(path))
 
 
-def checked_tensors(data: bytes | bytearray, manifest: BundleManifest, path: Path) -> dict[str, Tensor]:
+def checked_tensors(data: Content, manifest: BundleManifest, path: Path) -> dict[str, Tensor]:
     """Tensors of a weights file as stored, once they are what the manifest says and finite.
 
     Raises:
@@ -288,7 +301,7 @@ class VerifiedBundle:
 
 
 def verify_bytes(
-    manifest_file: bytes, weights: bytes | bytearray, sha256: str, directory: Path
+    manifest_file: bytes, weights: Content, sha256: str, directory: Path
 ) -> VerifiedBundle:
     """The bundle of two files in memory, every check done but building the module.
 
@@ -309,9 +322,10 @@ def verify_bytes(
     refuse_newer(manifest, str(directory))
     _check_stated(path, manifest.files[0], len(weights), lambda: sha256)
     stored = checked_tensors(weights, manifest, path)
-    served = {name: stored[name].shape for name in check_scales(stored, manifest.quantised, str(path))}
+    served = check_scales(stored, manifest.quantised, str(path))
     if manifest.kind in ARCHITECTURES:
-        _raise_first(architecture_problems(served, manifest, directory))
+        shapes = {name: manifest.tensors[name].shape for name in served}  # which are those of ``stored``
+        _raise_first(architecture_problems(shapes, manifest, directory))
     return VerifiedBundle(manifest, stored, directory)
 
 

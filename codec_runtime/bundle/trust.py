@@ -29,19 +29,24 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from tuf.api.exceptions import DownloadError, RepositoryError
-from tuf.api.metadata import Metadata, Root, TargetFile  # type: ignore[attr-defined]
-from tuf.ngclient.config import UpdaterConfig
-from tuf.ngclient.updater import Updater
+from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from codec_runtime.bundle.checks import SERVED_KINDS
 from codec_runtime.bundle.director import check_assigned, check_pair, unassigned
-from codec_runtime.bundle.durable import Flushing, files_and_folders, make_durable, make_folder
+from codec_runtime.bundle.durable import (
+    Flushing,
+    NewFiles,
+    files_and_folders,
+    flushing_threads,
+    make_durable,
+    make_folder,
+)
 from codec_runtime.bundle.errors import (
     BundleError,
     CustomMismatchError,
@@ -53,11 +58,12 @@ from codec_runtime.bundle.errors import (
 from codec_runtime.bundle.fetcher import METADATA_URL, InboxFetcher
 from codec_runtime.bundle.inbox import Inbox
 from codec_runtime.bundle.manifest_file import parse_manifest
-from codec_runtime.bundle.reconstruction import BundlesHere, check_size, rebuilt_weights
+from codec_runtime.bundle.reconstruction import BundleHere, BundlesHere, check_size, rebuilt_weights
 from codec_runtime.bundle.refusals import refusal_of, skipped_root
 from codec_runtime.bundle.signed_targets import SignedTargets, Taken
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.bundle.store import VerifiedBundle, read_verified, verify_bytes
+from codec_runtime.bundle.trusted_metadata import TrustedUpdater
 from codec_runtime.contract.bundle import (
     DELTA_FILE,
     MANIFEST_FILE,
@@ -137,6 +143,7 @@ class BundleInstaller:
         self._site = site
         self._reached = reached
         self._pinned: bytes | None = None
+        self._threads = flushing_threads()
         store.mkdir(parents=True, exist_ok=True)
         metadata.mkdir(parents=True, exist_ok=True)
 
@@ -150,16 +157,8 @@ class BundleInstaller:
             RefusalError, BundleError, OSError: nothing was installed; OSError is a disk that failed.
         """
         wanted = [split_bundle_path(bundle) for bundle in bundles]
-        updater, fetcher = self._refreshed()
-        try:
-            with Flushing() as flushing:
-                signed = SignedTargets(updater, fetcher, self._inbox, coming)
-                return self._install(signed, bundles, wanted, flushing)
-        except Exception:
-            # python-tuf does not flush what it keeps, and that is what tells a rollback after a power cut.
-            with contextlib.suppress(OSError):
-                make_durable(files_and_folders(self._metadata))
-            raise
+        with self._verified(coming) as (signed, kept), Flushing(self._threads) as flushing:
+            return self._install(signed, bundles, wanted, flushing, kept)
 
     def _install(
         self,
@@ -167,16 +166,19 @@ class BundleInstaller:
         bundles: list[str],
         wanted: list[tuple[str, str, int]],
         flushing: Flushing,
+        kept: NewFiles,
     ) -> Installation:
         assignment = signed.assignment(self._site)
         staging = self._store / ".staging"
-        shutil.rmtree(staging, ignore_errors=True)
+        _empty(staging)
         staged: list[VerifiedBundle] = []
         self._reached("install: staging empty")
+        for bundle in bundles:
+            if assignment is not None:
+                check_assigned(assignment, bundle)
+            signed.named(f"{bundle}/{MANIFEST_FILE}")  # refuses early, and verifies roles while targets come
         try:
             for bundle, (kind, name, version) in zip(bundles, wanted, strict=True):
-                if assignment is not None:
-                    check_assigned(assignment, bundle)
                 verified = self._stage(signed, bundle, staging / bundle.replace("/", "-"), flushing)
                 manifest = verified.manifest
                 if assignment is not None:
@@ -189,12 +191,12 @@ class BundleInstaller:
                     raise KindNotServedError(f"{bundle} is sound, but this runtime serves no {kind}")
                 staged.append(_kept(manifest, self._store / bundle) or verified)
                 self._reached("install: bundle checked")
-            flushing.begin(files_and_folders(self._metadata))  # with the roles that were asked for meanwhile
             flushing.finish()
             self._reached("install: staging durable")
-            placed = self._put_in_place(bundles, staged)
+            named = kept.name()
+            placed = self._put_in_place(bundles, staged, named)
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            _empty(staging)
         self._inbox.discard_old_metadata()
         for bundle in bundles:
             self._inbox.discard_targets(bundle)
@@ -202,9 +204,12 @@ class BundleInstaller:
         withdrawn = frozenset[str]() if assignment is None else unassigned(assignment, self.installed())
         return Installation(placed, withdrawn, signed.awaited_s)
 
-    def _put_in_place(self, bundles: list[str], staged: list[VerifiedBundle]) -> list[VerifiedBundle]:
+    def _put_in_place(
+        self, bundles: list[str], staged: list[VerifiedBundle], named: list[Path]
+    ) -> list[VerifiedBundle]:
+        """Rename what is staged and flush the directories with new names, these and ``named``."""
         placed: list[VerifiedBundle] = []
-        renamed_in: list[Path] = []
+        renamed_in = list(named)
         for bundle, verified in zip(bundles, staged, strict=True):
             place = self._store / bundle
             if verified.directory != place:
@@ -212,7 +217,7 @@ class BundleInstaller:
                 verified.directory.rename(place)
             placed.append(replace(verified, directory=place))
             self._reached("install: bundle in place")
-        make_durable(renamed_in)
+        make_durable(renamed_in, self._threads)
         return placed
 
     def installed(self) -> list[str]:
@@ -220,9 +225,9 @@ class BundleInstaller:
         found = (place.relative_to(self._store).as_posix() for place in self._store.glob("*/*/*"))
         return sorted(path for path in found if _BUNDLE.fullmatch(path))
 
-    def weights_here(self) -> list[str]:
-        """sha256 (hex) of the weights files, installed and shipped, that a delta can be applied to."""
-        return sorted({manifest.weights_sha256 for _, manifest in self._here.manifests()})
+    def here(self) -> list[BundleHere]:
+        """The bundles, installed and shipped, whose weights a delta can be applied to."""
+        return self._here.all()
 
     def signed_manifest(self, bundle: str) -> BundleManifest:
         """The manifest of a bundle in the inbox, for a device that takes a part of it; installs nothing.
@@ -231,17 +236,17 @@ class BundleInstaller:
             RefusalError, BundleError, OSError: as of :meth:`install`.
         """
         named = split_bundle_path(bundle)
-        signed = SignedTargets(*self._refreshed(), self._inbox)
-        assignment = signed.assignment(self._site)
-        if assignment is not None:
-            check_assigned(assignment, bundle)
-        target = signed.named(f"{bundle}/{MANIFEST_FILE}")
-        manifest = parse_manifest(bytes(signed.read(target)), bundle)
-        if (manifest.kind, manifest.name, manifest.version) != named:
-            raise CustomMismatchError(
-                f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
-            )
-        make_durable(files_and_folders(self._metadata))
+        with self._verified() as (signed, kept):
+            assignment = signed.assignment(self._site)
+            if assignment is not None:
+                check_assigned(assignment, bundle)
+            target = signed.named(f"{bundle}/{MANIFEST_FILE}")
+            manifest = parse_manifest(bytes(signed.read(target)), bundle)
+            if (manifest.kind, manifest.name, manifest.version) != named:
+                raise CustomMismatchError(
+                    f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
+                )
+            kept.keep()
         self._inbox.discard_old_metadata()
         return manifest
 
@@ -250,32 +255,34 @@ class BundleInstaller:
         if place.resolve().is_relative_to(self._store.resolve()):
             shutil.rmtree(place, ignore_errors=True)
 
-    def _refreshed(self) -> tuple[Updater, InboxFetcher]:
+    @contextlib.contextmanager
+    def _verified(self, coming: Collection[str] = frozenset()) -> Iterator[tuple[SignedTargets, NewFiles]]:
+        """What the metadata in the inbox says, and the files of it that are to be kept. They are kept also if
+        the update is refused: they are what tells a rollback."""
+        kept = NewFiles(self._metadata, self._threads, lambda: self._reached("install: metadata kept"))
+        try:
+            yield SignedTargets(*self._refreshed(kept), self._inbox, coming), kept
+        except Exception:
+            with contextlib.suppress(OSError):
+                kept.keep()
+            raise
+
+    def _refreshed(self, kept: NewFiles) -> tuple[TrustedUpdater, InboxFetcher]:
         fetcher = InboxFetcher(self._inbox, self._store, self._reached)
         pinned = self._root()
         self._reached("trust: pinned root read")
         try:
-            updater = Updater(
-                metadata_dir=str(self._metadata),
-                metadata_base_url=METADATA_URL,
-                fetcher=fetcher,
-                config=UpdaterConfig(max_root_rotations=32, max_delegations=4),
-                bootstrap=pinned,
-            )
+            updater = TrustedUpdater(self._metadata, METADATA_URL, fetcher, pinned, kept)
         except (RepositoryError, ValueError) as error:
             raise NoTrustedRootError(f"pinned root {self._trusted_root} is not usable: {error}") from error
         try:
             updater.refresh()
         except (RepositoryError, DownloadError) as error:
-            raise skipped_root(self._inbox, self._trusted_version()) or refusal_of(
+            raise skipped_root(self._inbox, updater.root_version) or refusal_of(
                 error, self._inbox, fetcher.last
             ) from error
         self._reached("trust: metadata verified")
         return updater, fetcher
-
-    def _trusted_version(self) -> int:
-        root: Metadata[Root] = Metadata.from_bytes((self._metadata / "root.json").read_bytes())
-        return root.signed.version
 
     def _root(self) -> bytes:
         if self._pinned is None:
@@ -333,6 +340,13 @@ class BundleInstaller:
         content = rebuilt_weights(weights, delta, delta_file, self._here)
         (directory / WEIGHTS_FILE).write_bytes(content)
         return Taken(content)
+
+
+def _empty(directory: Path) -> None:
+    """Make ``directory``, or remove all that is in it: not itself, which would have to be made again."""
+    directory.mkdir(exist_ok=True)
+    for place in directory.iterdir():
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _kept(manifest: BundleManifest, place: Path) -> VerifiedBundle | None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -31,6 +30,7 @@ import msgspec
 from codec_runtime.bundle.checks import SERVED_KINDS
 from codec_runtime.bundle.errors import BundleError, NothingLeftError, RefusalError
 from codec_runtime.bundle.inbox import Inbox
+from codec_runtime.bundle.reconstruction import BundleHere
 from codec_runtime.bundle.refusals import storage_refusal
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.bundle.store import find_bundles, write_atomic
@@ -292,16 +292,15 @@ class Activations:
         ]
         return set(idle[: max(0, len(models.encoders) - self._settings.max_versions)])
 
-    def installed_targets(self) -> dict[str, str]:
-        """sha256 (hex) by TUF target path of what serves and was installed."""
+    def installed_targets(self, here: Iterable[BundleHere]) -> dict[str, str]:
+        """sha256 (hex) by TUF target path of what serves and was installed; ``here`` of the installer."""
+        serving = {bundle.directory for bundle in self._models.all()}
         digests: dict[str, str] = {}
-        for bundle in self._models.all():
-            if bundle.directory.is_relative_to(self.store):
-                place = bundle.directory.relative_to(self.store)
-                with contextlib.suppress(FileNotFoundError):  # dropped in this moment
-                    manifest = (bundle.directory / MANIFEST_FILE).read_bytes()
-                    digests[str(place / MANIFEST_FILE)] = hashlib.sha256(manifest).hexdigest()
-                    digests[str(place / WEIGHTS_FILE)] = bundle.sha256
+        for bundle in here:
+            if bundle.directory in serving and bundle.directory.is_relative_to(self.store):
+                place = bundle.directory.relative_to(self.store).as_posix()
+                digests[f"{place}/{MANIFEST_FILE}"] = bundle.manifest_sha256
+                digests[f"{place}/{WEIGHTS_FILE}"] = bundle.manifest.weights_sha256
         return digests
 
     # The record of what serves

@@ -117,10 +117,11 @@ class Runtime:
 
     def listing(self) -> InboxListing:
         """What the site has already; reads files, so not for the event loop."""
+        here = self.activations.installer.here()
         return InboxListing(
-            targets=self.inbox.targets() | self.activations.installed_targets(),
+            targets=self.inbox.targets() | self.activations.installed_targets(here),
             partial=self.inbox.partial(),
-            weights=self.activations.installer.weights_here(),
+            weights=sorted({bundle.manifest.weights_sha256 for bundle in here}),
             metadata=self.inbox.metadata(),
             takes_files=True,
             awaits_files=True,

@@ -263,3 +263,24 @@ def test_while_users_wait_files_are_put_off_unread(tmp_path: Path) -> None:
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "3")
     runtime.waiting = False
     assert send(runtime, CONTENT, "bytes 0-39/40").status_code == 204
+
+
+def test_a_total_that_changes_on_the_way_does_not_end_in_another_file(tmp_path: Path) -> None:
+    inbox = inbox_at(tmp_path)
+    assert put(inbox, 0, CONTENT[:20], total=30) == 20
+    assert put(inbox, 20, CONTENT[20:]) == 40
+    target = inbox.read("targets", NAME)
+    assert target is not None
+    assert target.read_bytes() == CONTENT
+    assert inbox.arrivals.of(target) is None  # it did not come as one file
+
+
+def test_more_bytes_than_were_announced_are_not_lost_in_the_buffer(tmp_path: Path) -> None:
+    inbox = inbox_at(tmp_path)
+    chunk = inbox.begin_chunk(NAME, ByteRange(0, 29, 30))
+    chunk.append(CONTENT[:25], CONTENT[25:])
+    assert chunk.finish() == 30
+    target = inbox.read("targets", NAME)
+    assert target is not None
+    assert target.read_bytes() == CONTENT
+    assert inbox.arrivals.of(target) is None
