@@ -84,6 +84,7 @@ class NewFiles:
     def write(self, place: Path, data: bytes) -> None:
         """Write the file that is to be ``place``; nothing if ``place`` holds these bytes."""
         self._folders.add(place.parent)
+        self._unnamed.pop(place, None)
         with contextlib.suppress(FileNotFoundError):
             if place.read_bytes() == data:
                 return
@@ -96,12 +97,12 @@ class NewFiles:
         nothing was written too: an earlier process may have died before it flushed them.
 
         Raises:
-            OSError: the disk failed; the files that were not renamed yet keep their earlier contents.
+            OSError: the disk failed; the files that were not renamed yet keep their earlier contents, also if
+                this is called again: a disk tells of a failure once.
         """
-        make_durable(self._unnamed.values(), self._threads)
-        while self._unnamed:
-            place = next(iter(self._unnamed))
-            spare = self._unnamed.pop(place)
+        unnamed, self._unnamed = self._unnamed, {}
+        make_durable(unnamed.values(), self._threads)
+        for place, spare in unnamed.items():
             for old in rename_over(spare, place):
                 old.replace(spare)
             self._named()

@@ -63,7 +63,8 @@ def remove_empty_folders(directory: Path) -> None:
     """Remove the innermost directories below ``directory`` that hold nothing; nobody may be making one."""
     for folder, folders, names in os.walk(directory):
         if not folders and not names and folder != str(directory):
-            os.rmdir(folder)
+            with contextlib.suppress(OSError):  # it is not empty any more, or not there
+                os.rmdir(folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -191,9 +191,9 @@ class PartialFiles:
             self._wait_for(path)
             self._check(path, writer)
             have, digest = self._hash(path)
+            content = self._content(path, have)
             # Not true any more if the disk fails half-way.
             self._hashes.pop(path, None)
-            content = self._contents.pop(path, None)
             self._in_work.add(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -273,7 +273,7 @@ class PartialFiles:
                 f"{path.name}: {size} bytes with sha256 {found[:12]}... are not the file of that name and "
                 "are thrown away"
             )
-        content = self._contents.pop(path, None)
+        content = self._content(path, size)
         target = self._complete(path, found)
         self._drop(path)
         # Last, since changing names waits for a flush that has begun.
@@ -287,6 +287,12 @@ class PartialFiles:
     def _check(self, path: Path, writer: Chunk) -> None:
         if self._writers.get(path) is not writer:
             raise SupersededTransferError(f"{path.name}: another transfer of the same file has begun")
+
+    def _content(self, path: Path, size: int) -> memoryview | None:
+        """The buffer of a file, taken out; None if it does not hold the ``size`` bytes that the file has."""
+        content = self._contents.pop(path, None)
+        written = self._hashes[path][0] if path in self._hashes else 0
+        return content if written == size else None  # else somebody else wrote to the file
 
     def _hash(self, path: Path) -> tuple[int, _Hash]:
         """Length and running sha256; read again where this process has not seen the bytes."""

@@ -86,7 +86,7 @@ def _folders(directory: str) -> list[str]:
     try:
         with os.scandir(directory) as entries:
             return [entry.path for entry in entries if entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 

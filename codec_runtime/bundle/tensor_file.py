@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,8 @@ HOW_TO_CONVERT = (
 )
 
 _LENGTH = 8
+_SIZE_LIMIT = 1 << 48
+"""No size exceeds what a file could hold."""
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 _NAME = re.compile(rf"[\x21-\x7e]{{1,{NAME_LIMIT}}}")
 _MAGIC: tuple[tuple[bytes, str, bool], ...] = (
@@ -250,8 +253,7 @@ def _parse_json(text: bytes, origin: str) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         table = dict(pairs)
         if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
+            twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
             raise TensorFormatError(f"{origin}: the header names {twice[:NAME_LIMIT]!r} twice")
         return table
 
@@ -284,6 +286,8 @@ def _entry(name: str, value: Any, start: int, origin: str) -> TensorEntry:
         raise _bad_entry(origin, name, "data_offsets must be [begin, end] with begin <= end")
     begin, end = offsets
     wanted = math.prod(shape) * _ITEM_BYTES[dtype]
+    if not wanted and math.prod(filter(None, shape)) >= _SIZE_LIMIT:
+        raise _bad_entry(origin, name, f"no tensor has shape {shape}, even without values")
     if end - begin != wanted:
         raise _bad_entry(origin, name, f"{end - begin} bytes of data, {dtype} {shape} needs {wanted}")
     return TensorEntry(dtype, tuple(shape), start + begin, start + end)
@@ -296,9 +300,9 @@ def _bad_entry(
 
 
 def _sizes(values: Any) -> bool:
-    # A bool is an int in Python; no size exceeds what a file could hold.
+    # A bool is an int in Python.
     return isinstance(values, list) and not [
-        value for value in values if type(value) is not int or not 0 <= value < 1 << 48
+        value for value in values if type(value) is not int or not 0 <= value < _SIZE_LIMIT
     ]
 
 

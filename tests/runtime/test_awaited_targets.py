@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from runtime_site import Repository, write_decoder, write_encoder
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
-from codec_runtime.bundle.errors import LengthOrHashMismatchError, MissingFileError
+from codec_runtime.bundle.errors import LengthOrHashMismatchError, MissingFileError, MissingTargetError
 from codec_runtime.bundle.fetcher import InboxFetcher
 from codec_runtime.bundle.inbox import Inbox
 from codec_runtime.bundle.signed_targets import SignedTargets
+from codec_runtime.bundle.trust import BundleInstaller
 from codec_runtime.contract.ranges import ByteRange
 
 PATH = "decoder/conv/2/weights.safetensors"
@@ -131,3 +133,24 @@ def test_nobody_waits_when_the_runtime_ends(tmp_path: Path) -> None:
     inbox.close()
     with pytest.raises(MissingFileError):
         taken.result(10)
+
+
+def test_nobody_waits_for_targets_of_an_update_that_names_an_unknown_bundle(
+    tmp_path: Path, repository: Repository
+) -> None:
+    source = tmp_path / "source"
+    write_decoder(source, write_encoder(source), version=2, parent=1)
+    repository.add_bundle(source, "decoder/attention/2")
+    inbox, coming = inbox_at(tmp_path), set[str]()
+
+    def without_targets(area: Any, name: str, data: bytes) -> None:
+        if area == "targets":
+            coming.add(name)
+        else:
+            inbox.put(area, name, data)
+
+    repository.publish(without_targets)
+    site = BundleInstaller(inbox, tmp_path / "store", tmp_path / "tuf", tmp_path / "root.json")
+    with pytest.raises(MissingTargetError, match="decoder/attention/9"):
+        site.install(["decoder/attention/2", "decoder/attention/9"], coming)
+    assert not inbox.waiting.is_set()

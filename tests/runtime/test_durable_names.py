@@ -69,6 +69,26 @@ def test_bytes_are_flushed_before_the_name_and_the_name_after(
     assert events[-1] == ("flush", tmp_path.stat().st_ino)
 
 
+def test_a_flush_that_failed_gives_no_names_when_it_is_asked_for_again(
+    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk tells of a failure once."""
+    failures = [OSError(5, "the disk failed")]
+
+    def fsync(descriptor: int) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "a").write_bytes(b"old")
+    files = NewFiles(tmp_path, threads, _ignore)
+    files.write(tmp_path / "a", b"new")
+    with pytest.raises(OSError, match="the disk failed"):
+        files.keep()
+    files.keep()
+    assert (tmp_path / "a").read_bytes() == b"old"
+
+
 def test_equal_bytes_are_not_written_again(
     tmp_path: Path, threads: ThreadPoolExecutor, events: list[tuple[str, int]]
 ) -> None:

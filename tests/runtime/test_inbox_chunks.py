@@ -275,6 +275,17 @@ def test_a_total_that_changes_on_the_way_does_not_end_in_another_file(tmp_path: 
     assert inbox.arrivals.of(target) is None  # it did not come as one file
 
 
+@pytest.mark.parametrize("length", [10, 30])
+def test_a_file_that_somebody_else_wrote_to_is_not_taken_from_memory(tmp_path: Path, length: int) -> None:
+    inbox = inbox_at(tmp_path)
+    assert put(inbox, 0, CONTENT[:20]) == 20
+    (tmp_path / "partial" / NAME).write_bytes(CONTENT[:length])
+    assert put(inbox, length, CONTENT[length:]) == 40
+    target = inbox.read("targets", NAME)
+    assert target is not None
+    assert inbox.arrivals.of(target) is None
+
+
 def test_more_bytes_than_were_announced_are_not_lost_in_the_buffer(tmp_path: Path) -> None:
     inbox = inbox_at(tmp_path)
     chunk = inbox.begin_chunk(NAME, ByteRange(0, 29, 30))
