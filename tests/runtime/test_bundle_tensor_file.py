@@ -204,3 +204,16 @@ def test_one_bad_value_among_many_is_refused_and_counted(dtype: torch.dtype, val
     values[17, 5] = value
     with pytest.raises(errors.NonFiniteError, match=r"tensor w holds NaN or infinity \(1 of 4096 values\)"):
         refuse_non_finite({"w": values.t()}, "f")
+
+
+@pytest.mark.parametrize("of", [bytes, bytearray, lambda data: memoryview(bytearray(data))])
+@pytest.mark.parametrize("dtype", ["F32", "F64", "BF16"])
+def test_tensors_that_are_not_aligned_in_the_file_are_in_memory(of: Any, dtype: str) -> None:
+    size = {"F32": 4, "F64": 8, "BF16": 2}[dtype]
+    entry = {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * size]}
+    for padding in range(size):
+        header = json.dumps({"a": entry}).encode() + b" " * padding
+        data = of(len(header).to_bytes(8, "little") + header + bytes(3 * size))
+        (tensor,) = read_tensors(data, parse_header(data, "f")).values()
+        assert tensor.data_ptr() % size == 0
+        assert torch.equal(tensor, torch.zeros(3, dtype=tensor.dtype))
