@@ -21,12 +21,11 @@ class Flushing:
     after another it makes each wait for a commit of its own.
 
     Args:
-        threads: of :func:`flushing_threads`, which stay; without, some are started for this alone.
+        threads: of :func:`flushing_threads`.
     """
 
-    def __init__(self, threads: ThreadPoolExecutor | None = None) -> None:
-        self._threads = threads or flushing_threads()
-        self._stay = threads is not None
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
         self._begun: list[Future[None]] = []
         self._joined: list[Future[None]] = []
 
@@ -39,8 +38,6 @@ class Flushing:
         for future in self._begun:
             future.cancel()
         wait(self._begun)
-        if not self._stay:
-            self._threads.shutdown()
 
     def begin(self, paths: Iterable[Path]) -> None:
         """Start on ``paths``."""
@@ -132,8 +129,10 @@ def flushing_threads() -> ThreadPoolExecutor:
 
 
 def make_durable(paths: Iterable[Path], threads: ThreadPoolExecutor | None = None) -> None:
-    """Flush files and directories; raises OSError if the disk fails."""
-    with Flushing(threads) as flushing:
+    """Flush files and directories, in threads of :func:`flushing_threads` or some for this alone; raises
+    OSError if the disk fails."""
+    own = flushing_threads() if threads is None else contextlib.nullcontext(threads)
+    with own as running, Flushing(running) as flushing:
         flushing.begin(paths)
         flushing.finish()
 

@@ -41,9 +41,19 @@ def read_bounded(path: Path, limit: int, on_bytes: OnBytes | None = None) -> byt
     return b"".join(parts)
 
 
-def files_below(directory: Path) -> list[Path]:
-    """All files below ``directory`` but hidden ones, which are somebody's temporaries."""
-    return [Path(folder, name) for folder, _, names in os.walk(directory) for name in names if name[0] != "."]
+def files_below(directory: Path, *, tidy: bool = False) -> list[Path]:
+    """All files below ``directory`` but hidden ones, which are somebody's temporaries.
+
+    Args:
+        tidy: remove the innermost directories that hold nothing; nobody may be making one.
+    """
+    found: list[Path] = []
+    for folder, folders, names in os.walk(directory):
+        if tidy and not folders and not names and folder != str(directory):
+            with contextlib.suppress(OSError):  # it is not empty any more, or not there
+                os.rmdir(folder)
+        found += [Path(folder, name) for name in names if name[0] != "."]
+    return found
 
 
 def sizes_below(directory: str) -> dict[str, int]:
@@ -57,14 +67,6 @@ def sizes_below(directory: str) -> dict[str, int]:
                 with contextlib.suppress(FileNotFoundError):
                     sizes[entry.path] = entry.stat().st_size
     return sizes
-
-
-def remove_empty_folders(directory: Path) -> None:
-    """Remove the innermost directories below ``directory`` that hold nothing; nobody may be making one."""
-    for folder, folders, names in os.walk(directory):
-        if not folders and not names and folder != str(directory):
-            with contextlib.suppress(OSError):  # it is not empty any more, or not there
-                os.rmdir(folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from codec_runtime.bundle.arrivals import Arrivals
+from codec_runtime.bundle.arrivals import Arrivals, same_file
 from codec_runtime.bundle.durable import flushing_threads, rename_over
 from codec_runtime.bundle.errors import FileTooLargeError, InboxFullError, UnsafePathError
-from codec_runtime.bundle.files import files_below, remove_empty_folders, sizes_below
+from codec_runtime.bundle.files import files_below, sizes_below
 from codec_runtime.bundle.partial import Chunk, PartialFiles
 from codec_runtime.bundle.steps import Reached, unobserved
 from codec_runtime.contract.ranges import ByteRange
@@ -77,7 +77,7 @@ class Inbox:
         self._reached = reached
         self._max_file_bytes = max_file_bytes
         self._max_files = max_files
-        self._digests: dict[Path, tuple[int, int, str]] = {}
+        self._digests: dict[Path, tuple[os.stat_result, str]] = {}
         self._threads = flushing_threads()
         self._folders = threading.Lock()
         for area in ("metadata", "targets", "partial"):
@@ -167,9 +167,9 @@ class Inbox:
         """sha256 (hex) of each target file by TUF target path (no hash in the name)."""
         root = self.directory / "targets"
         with self._folders:
-            remove_empty_folders(root)
+            files = files_below(root, tidy=True)
         found: dict[str, str] = {}
-        for path in sorted(files_below(root)):
+        for path in sorted(files):
             relative = path.relative_to(root)
             name = _HASH_PREFIX.sub("", relative.name)
             found[str(relative.with_name(name))] = self._sha256(path)
@@ -235,18 +235,15 @@ class Inbox:
         return Path(places[-1])
 
     def _remember(self, path: Path, digest: str) -> None:
-        stat = path.stat()
-        self._digests[path] = (stat.st_mtime_ns, stat.st_size, digest)
+        self._digests[path] = path.stat(), digest
 
     def _sha256(self, path: Path) -> str:
         with contextlib.suppress(FileNotFoundError):
-            stat = path.stat()
+            file = path.stat()
             known = self._digests.get(path)
-            if known is not None and known[:2] == (stat.st_mtime_ns, stat.st_size):
-                return known[2]
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            self._digests[path] = (stat.st_mtime_ns, stat.st_size, digest)
-            return digest
+            if known is None or not same_file(known[0], file):
+                known = self._digests[path] = file, hashlib.sha256(path.read_bytes()).hexdigest()
+            return known[1]
         return ""
 
 

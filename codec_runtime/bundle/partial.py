@@ -36,7 +36,7 @@ from codec_runtime.bundle.errors import (
     SupersededTransferError,
     UnsafePathError,
 )
-from codec_runtime.bundle.files import files_below, remove_empty_folders
+from codec_runtime.bundle.files import files_below
 from codec_runtime.contract.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -133,10 +133,8 @@ class PartialFiles:
     def listing(self) -> dict[str, int]:
         """Bytes kept, by path with the hash in the name."""
         with self._lock:
-            files = files_below(self._directory)
+            files = files_below(self._directory, tidy=not self._writers and not self._in_work)
             self._forget_old(files)
-            if not self._writers and not self._in_work:
-                remove_empty_folders(self._directory)
             return {
                 str(path.relative_to(self._directory)): path.stat().st_size for path in files if path.exists()
             }
@@ -179,8 +177,6 @@ class PartialFiles:
                 self._totals[path] = span.total
                 if have == 0 and (room := self._arrivals.room_for(path, span.total)) is not None:
                     self._contents[path] = room
-                elif len(self._contents.get(path, b"")) != span.total:
-                    self._contents.pop(path, None)  # another total than at first
             elif have == span.total:
                 chunk.offset = self._finish(path, span.total)
             return chunk
@@ -200,7 +196,7 @@ class PartialFiles:
             with path.open("ab", buffering=0) as file:
                 # In one piece: each call that lets go of the interpreter's lock waits for it afterwards.
                 if content is not None and have + sum(map(len, parts)) > len(content):
-                    content = None  # no file of the total that was said
+                    content = None  # not of the total that was said at first
                 data = _gathered(parts, None if content is None else content[have:])
                 _write(file, data)
                 digest.update(data)

@@ -38,7 +38,7 @@ from tuf.api.exceptions import DownloadError, RepositoryError
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from codec_runtime.bundle.checks import SERVED_KINDS
-from codec_runtime.bundle.director import check_assigned, check_pair, unassigned
+from codec_runtime.bundle.director import Assignment, check_assigned, check_pair, unassigned
 from codec_runtime.bundle.durable import (
     Flushing,
     NewFiles,
@@ -156,17 +156,13 @@ class BundleInstaller:
         Raises:
             RefusalError, BundleError, OSError: nothing was installed; OSError is a disk that failed.
         """
-        wanted = [split_bundle_path(bundle) for bundle in bundles]
+        for bundle in bundles:
+            split_bundle_path(bundle)
         with self._verified(coming) as (signed, kept), Flushing(self._threads) as flushing:
-            return self._install(signed, bundles, wanted, flushing, kept)
+            return self._install(signed, bundles, flushing, kept)
 
     def _install(
-        self,
-        signed: SignedTargets,
-        bundles: list[str],
-        wanted: list[tuple[str, str, int]],
-        flushing: Flushing,
-        kept: NewFiles,
+        self, signed: SignedTargets, bundles: list[str], flushing: Flushing, kept: NewFiles
     ) -> Installation:
         assignment = signed.assignment(self._site)
         staging = self._store / ".staging"
@@ -174,21 +170,16 @@ class BundleInstaller:
         staged: list[VerifiedBundle] = []
         self._reached("install: staging empty")
         for bundle in bundles:
-            if assignment is not None:
-                check_assigned(assignment, bundle)
-            signed.named(f"{bundle}/{MANIFEST_FILE}")  # refuses early, and verifies roles while targets come
+            _assigned_manifest(signed, assignment, bundle)  # refuses early, verifies roles while targets come
         try:
-            for bundle, (kind, name, version) in zip(bundles, wanted, strict=True):
+            for bundle in bundles:
                 verified = self._stage(signed, bundle, staging / bundle.replace("/", "-"), flushing)
                 manifest = verified.manifest
                 if assignment is not None:
                     check_pair(assignment, manifest)
-                if (manifest.kind, manifest.name, manifest.version) != (kind, name, version):
-                    raise CustomMismatchError(
-                        f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
-                    )
-                if kind not in SERVED_KINDS:
-                    raise KindNotServedError(f"{bundle} is sound, but this runtime serves no {kind}")
+                _check_path(manifest, bundle)
+                if manifest.kind not in SERVED_KINDS:
+                    raise KindNotServedError(f"{bundle} is sound, but this runtime serves no {manifest.kind}")
                 staged.append(_kept(manifest, self._store / bundle) or verified)
                 self._reached("install: bundle checked")
             flushing.finish()
@@ -235,17 +226,11 @@ class BundleInstaller:
         Raises:
             RefusalError, BundleError, OSError: as of :meth:`install`.
         """
-        named = split_bundle_path(bundle)
+        split_bundle_path(bundle)
         with self._verified() as (signed, kept):
-            assignment = signed.assignment(self._site)
-            if assignment is not None:
-                check_assigned(assignment, bundle)
-            target = signed.named(f"{bundle}/{MANIFEST_FILE}")
+            target = _assigned_manifest(signed, signed.assignment(self._site), bundle)
             manifest = parse_manifest(bytes(signed.read(target)), bundle)
-            if (manifest.kind, manifest.name, manifest.version) != named:
-                raise CustomMismatchError(
-                    f"{bundle}: the manifest says {manifest.kind}/{manifest.name}/{manifest.version}"
-                )
+            _check_path(manifest, bundle)
             kept.keep()
         self._inbox.discard_old_metadata()
         return manifest
@@ -340,6 +325,20 @@ class BundleInstaller:
         content = rebuilt_weights(weights, delta, delta_file, self._here)
         (directory / WEIGHTS_FILE).write_bytes(content)
         return Taken(content)
+
+
+def _assigned_manifest(signed: SignedTargets, assignment: Assignment | None, bundle: str) -> TargetFile:
+    """The manifest's target of a bundle that the director, if there is one, assigns to this site."""
+    if assignment is not None:
+        check_assigned(assignment, bundle)
+    return signed.named(f"{bundle}/{MANIFEST_FILE}")
+
+
+def _check_path(manifest: BundleManifest, bundle: str) -> None:
+    """Raises CustomMismatchError if the manifest is another bundle's."""
+    said = f"{manifest.kind}/{manifest.name}/{manifest.version}"
+    if said != bundle:
+        raise CustomMismatchError(f"{bundle}: the manifest says {said}")
 
 
 def _empty(directory: Path) -> None:

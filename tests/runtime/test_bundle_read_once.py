@@ -13,7 +13,7 @@ import torch
 from tuf.api.metadata import TargetFile  # type: ignore[attr-defined]
 
 from codec_runtime.bundle.checks import architecture_problems, build_blank
-from codec_runtime.bundle.durable import Flushing, make_durable, make_folder
+from codec_runtime.bundle.durable import Flushing, flushing_threads, make_durable, make_folder
 from codec_runtime.bundle.errors import EndlessDataError, LengthOrHashMismatchError, ManifestError
 from codec_runtime.bundle.fetcher import InboxFetcher
 from codec_runtime.bundle.inbox import Inbox
@@ -133,7 +133,7 @@ def test_building_a_blank_draws_no_random_numbers(encoder: Path) -> None:
 
 def test_a_flush_that_fails_is_raised(tmp_path: Path) -> None:
     make_durable([tmp_path])
-    with Flushing() as flushing:
+    with flushing_threads() as threads, Flushing(threads) as flushing:
         flushing.begin([tmp_path, tmp_path / "gone"])
         with pytest.raises(FileNotFoundError):
             flushing.finish()

@@ -52,11 +52,15 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def _ignore() -> None: ...
 
 
+@pytest.fixture
+def files(tmp_path: Path, threads: ThreadPoolExecutor) -> NewFiles:
+    return NewFiles(tmp_path, threads, _ignore)
+
+
 def test_bytes_are_flushed_before_the_name_and_the_name_after(
-    tmp_path: Path, threads: ThreadPoolExecutor, events: list[tuple[str, int]]
+    tmp_path: Path, files: NewFiles, events: list[tuple[str, int]]
 ) -> None:
     (tmp_path / "a").write_bytes(b"old")
-    files = NewFiles(tmp_path, threads, _ignore)
     files.write(tmp_path / "a", b"new")
     files.write(tmp_path / "b", b"first")
     assert (tmp_path / "a").read_bytes() == b"old"
@@ -70,7 +74,7 @@ def test_bytes_are_flushed_before_the_name_and_the_name_after(
 
 
 def test_a_flush_that_failed_gives_no_names_when_it_is_asked_for_again(
-    tmp_path: Path, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: NewFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk tells of a failure once."""
     failures = [OSError(5, "the disk failed")]
@@ -81,7 +85,6 @@ def test_a_flush_that_failed_gives_no_names_when_it_is_asked_for_again(
 
     monkeypatch.setattr(os, "fsync", fsync)
     (tmp_path / "a").write_bytes(b"old")
-    files = NewFiles(tmp_path, threads, _ignore)
     files.write(tmp_path / "a", b"new")
     with pytest.raises(OSError, match="the disk failed"):
         files.keep()
@@ -90,10 +93,9 @@ def test_a_flush_that_failed_gives_no_names_when_it_is_asked_for_again(
 
 
 def test_equal_bytes_are_not_written_again(
-    tmp_path: Path, threads: ThreadPoolExecutor, events: list[tuple[str, int]]
+    tmp_path: Path, files: NewFiles, events: list[tuple[str, int]]
 ) -> None:
     (tmp_path / "a").write_bytes(b"same")
-    files = NewFiles(tmp_path, threads, _ignore)
     files.write(tmp_path / "a", b"same")
     files.keep()
     assert events == [("flush", tmp_path.stat().st_ino)]  # an earlier process may have died before that
@@ -126,12 +128,11 @@ def test_a_copy_by_hard_link_is_never_written_to(tmp_path: Path, threads: Thread
     assert [(tmp_path / f"copy{n}").read_bytes() for n in range(4)] == [b"content %d" % n for n in range(4)]
 
 
-def test_what_a_dead_process_left_is_in_nobodys_way(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+def test_what_a_dead_process_left_is_in_nobodys_way(tmp_path: Path, files: NewFiles) -> None:
     place = tmp_path / "a"
     place.write_bytes(b"trusted")
     os.link(place, tmp_path / ".a.old")  # it died between the link and the rename
     (tmp_path / ".a.spare").write_bytes(b"half of something else, and longer")
-    files = NewFiles(tmp_path, threads, _ignore)
     files.write(place, b"next")
     assert place.read_bytes() == b"trusted"
     files.keep()
@@ -139,10 +140,9 @@ def test_what_a_dead_process_left_is_in_nobodys_way(tmp_path: Path, threads: Thr
     assert {path.name for path in tmp_path.iterdir()} == {"a", ".a.spare"}
 
 
-def test_a_link_as_the_spare_is_not_followed(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+def test_a_link_as_the_spare_is_not_followed(tmp_path: Path, files: NewFiles) -> None:
     (tmp_path / "victim").write_bytes(b"untouched")
     (tmp_path / ".a.spare").symlink_to(tmp_path / "victim")
-    files = NewFiles(tmp_path, threads, _ignore)
     files.write(tmp_path / "a", b"new")
     files.keep()
     assert (tmp_path / "victim").read_bytes() == b"untouched"
